@@ -1,0 +1,6 @@
+"""`python -m systolith`."""
+
+from systolith.cli.main import main
+
+if __name__ == "__main__":
+    main()

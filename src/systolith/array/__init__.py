@@ -1,0 +1,8 @@
+"""The systolic array: spec, mapping, psums, SFP, clocks. Imports `network` and the ground floor."""
+
+from systolith.array.layer import ArrayResult, run_layer
+from systolith.array.mapping import Mapping
+from systolith.array.spec import ArraySpec
+from systolith.array.timing import Clocks, clocks
+
+__all__ = ["ArrayResult", "ArraySpec", "Clocks", "Mapping", "clocks", "run_layer"]

@@ -1,0 +1,122 @@
+"""How a convolution is cut into tiles and passes, weight stationary, in kij order.
+
+A pass is one (oc_tile, ic_tile, kij) with its weight tile resident; the padded input map streams through it. With
+`nij = i*Wp + j` and `kij = ki*KW + kj`:
+
+    psum[ic_tile, oc_tile, kij][nij, col] = sum over row of a[ic_tile][row, nij] * w[oc_tile, ic_tile, kij][col, row]
+    out[oc, onij] = sum over kij, ic_tile of psum[...][(oi*stride + ki*dil)*Wp + oj*stride + kj*dil, col]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array.spec import ArraySpec, require_lanes
+from systolith.formats import least_signed_bits
+from systolith.network.graph import Conv, Pair, sum_bounds
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """A layer on an array for an input map of (height, width)."""
+
+    conv: Conv
+    spec: ArraySpec
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        require_lanes(self.conv, self.spec)
+        self.conv.output_shape(self.height, self.width)
+
+    @property
+    def ic_tiles(self) -> int:
+        return -(-self.conv.in_channels // self.spec.rows)
+
+    @property
+    def oc_tiles(self) -> int:
+        return -(-self.conv.out_channels // self.spec.cols)
+
+    @property
+    def kijs(self) -> int:
+        return self.conv.kernel[0] * self.conv.kernel[1]
+
+    @property
+    def padded_shape(self) -> Pair:
+        return self.conv.padded_shape(self.height, self.width)
+
+    @property
+    def output_shape(self) -> Pair:
+        return self.conv.output_shape(self.height, self.width)
+
+    @property
+    def nijs(self) -> int:
+        """Positions in the padded input map."""
+        return self.padded_shape[0] * self.padded_shape[1]
+
+    @property
+    def onijs(self) -> int:
+        """Positions in the output map."""
+        return self.output_shape[0] * self.output_shape[1]
+
+    @property
+    def passes(self) -> int:
+        return self.ic_tiles * self.oc_tiles * self.kijs
+
+    @property
+    def macs(self) -> int:
+        """Useful multiply-accumulates: those of the real channels at the output positions."""
+        return self.conv.weight.size * self.onijs
+
+    def windows(self) -> NDArray[np.int64]:
+        """int64 (kij, onij): the nij whose psum belongs to output position onij under kij."""
+        conv, (oh, ow) = self.conv, self.output_shape
+        i = (np.arange(oh) * conv.stride[0])[:, None]
+        j = (np.arange(ow) * conv.stride[1])[None, :]
+        start = (i * self.padded_shape[1] + j).reshape(1, -1)
+        ki = (np.arange(conv.kernel[0]) * conv.dilation[0])[:, None]
+        kj = (np.arange(conv.kernel[1]) * conv.dilation[1])[None, :]
+        return start + (ki * self.padded_shape[1] + kj).reshape(-1, 1)
+
+    def act_tiles(self, act: NDArray[np.integer]) -> NDArray[np.integer]:
+        """(C, H, W) to (ic_tile, nij, row): padded with code 0, missing channels are zero lanes."""
+        (ph, pw), rows = self.conv.padding, self.spec.rows
+        lanes = self.ic_tiles * rows
+        padded = np.pad(act, ((0, lanes - act.shape[0]), (ph, ph), (pw, pw)))
+        return np.ascontiguousarray(padded.reshape(self.ic_tiles, rows, self.nijs).transpose(0, 2, 1))
+
+    def weight_tiles(self) -> NDArray[np.integer]:
+        """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
+        weight, rows, cols = self.conv.weight, self.spec.rows, self.spec.cols
+        o, c = weight.shape[:2]
+        padded = np.pad(weight, ((0, self.oc_tiles * cols - o), (0, self.ic_tiles * rows - c), (0, 0), (0, 0)))
+        tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, rows, self.kijs)
+        return np.ascontiguousarray(tiles.transpose(2, 0, 4, 1, 3))
+
+    def pass_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(lo, hi), int64 (ic_tile, oc_tile, kij, col): what one pass can reach, over all inputs."""
+        return sum_bounds(self.weight_tiles().astype(np.int64), self.conv.act_format)
+
+    def least_psum_bits(self) -> tuple[int, int]:
+        """The least safe signed widths: of one pass, and of the accumulated output."""
+        widths = []
+        for lo, hi in (self.pass_bounds(), self.conv.bounds()):
+            widths.append(least_signed_bits(int(lo.min()), int(hi.max())))
+        return widths[0], widths[1]
+
+    def bound_warning(self) -> str | None:
+        """One sentence if some channel's bound does not fit psum_bits, naming the worst channel."""
+        lo, hi = self.conv.bounds()
+        fmt = self.spec.psum_format
+        misfit = (lo < fmt.lo) | (hi > fmt.hi)
+        if not misfit.any():
+            return None
+        worst = int(np.argmax(np.maximum(hi, -lo)))
+        return (
+            f"{self.conv.name}: {int(misfit.sum())} of {self.conv.out_channels} output channels could exceed "
+            f"{fmt.bits} psum bits; channel {worst} is bounded by {int(lo[worst])}..{int(hi[worst])}, "
+            f"{least_signed_bits(int(lo.min()), int(hi.max()))} bits are safe for all"
+        )

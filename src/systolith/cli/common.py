@@ -1,0 +1,100 @@
+"""What several verbs do: the picture, the array's spec, the screen, and missing extras."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from systolith.formats import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from systolith.array import ArraySpec
+    from systolith.network import Conv
+
+
+def require_extra(module: str, extra: str, verb: str) -> None:
+    """Raise `BadInput` with the line to type if `module` is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
+
+
+def find_picture(image: Path | None, data: str | None, index: int) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    """uint8 (3, 32, 32), a name for people, and notes on conversions."""
+    from systolith.pictures import read_picture
+    from systolith.store import ASSETS
+
+    if image is not None and data is not None:
+        raise BadInput("expected --image or --data, found both")
+    if data is not None:
+        from systolith.training.data import load_data
+
+        pictures = load_data(data, "test")
+        if not 0 <= index < len(pictures):
+            raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
+        label = pictures.classes[pictures.labels[index]]
+        return pictures.images[index], f"{pictures.source} picture {index}, labelled {label}", ()
+    if image is None:
+        return read_picture(ASSETS / "cat.png")[0], "the shipped cat.png", ()
+    pixels, notes = read_picture(image)
+    return pixels, image.name, notes
+
+
+def make_spec(array: str, act_bits: int, weight_bits: int, psum_bits: str, overflow: str) -> ArraySpec:
+    """The array that the options describe; `auto` psum bits are left wide until `settle` sees the layer."""
+    from systolith.array import ArraySpec
+    from systolith.array.spec import parse_size
+
+    rows, cols = parse_size(array)
+    if psum_bits == "auto":
+        return ArraySpec(rows, cols, act_bits, weight_bits, 48, overflow=overflow)
+    try:
+        width = int(psum_bits)
+    except ValueError:
+        raise BadInput(f"--psum-bits {psum_bits!r}: expected a number or auto") from None
+    return ArraySpec(rows, cols, act_bits, weight_bits, width, overflow=overflow)
+
+
+def settle(spec: ArraySpec, psum_bits: str, conv: Conv, height: int, width: int) -> ArraySpec:
+    """With `--psum-bits auto` the spec with the least width that can never overflow; else `spec`."""
+    from systolith.array import Mapping
+
+    if psum_bits != "auto":
+        return spec
+    return replace(spec, psum_bits=max(2, *Mapping(conv, spec, height, width).least_psum_bits()))
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(f"systolith: {text}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Exactly one JSON object on stdout."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def print_rows(rows: list[tuple[str, str]]) -> None:
+    """Label and text in two columns; long texts wrap under themselves."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(label, text)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # A file or a pipe has no width: one line a row.
+        width = max((len(label) for label, _ in rows), default=0)
+        for label, text in rows:
+            print(f"{label:<{width}}  {text}")
+        return
+    console.print(table)

@@ -1,0 +1,102 @@
+"""`systolith vectors`: write the golden vectors of a layer, or of your own integers (no network, no torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from systolith.cli import common, options
+from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
+from systolith.formats import BadInput
+
+if TYPE_CHECKING:
+    from systolith.array import ArrayResult
+
+
+def vectors(
+    tensors: Annotated[
+        Path | None,
+        typer.Option("--tensors", help="A .npz with act (C,H,W), weight (O,C,KH,KW), optionally padding, stride, dilation."),
+    ] = None,
+    model: options.ModelName = DEFAULT_MODEL,
+    layer: options.LayerName = DEFAULT_LAYER,
+    image: options.Image = None,
+    data: options.Data = None,
+    index: options.Index = 0,
+    array: options.Array = "8x8",
+    act_bits: options.ActBits = 4,
+    weight_bits: options.WeightBits = 4,
+    psum_bits: options.PsumBits = "16",
+    overflow: options.Overflow = "error",
+    layout: options.LayoutName = "course",
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")] = Path("build/vectors"),
+    force: options.Force = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the golden vectors of a layer of a model, or of your own integers (--tensors; needs no network)."""
+    from systolith.store import require_free
+    from systolith.vectors import find_layout, write_bundle
+
+    require_free(out, force)
+    find_layout(layout)
+    spec = (array, act_bits, weight_bits, psum_bits, overflow)
+    if tensors is not None:
+        result = from_tensors(tensors, spec)
+    else:
+        common.require_extra("torch", "torch", "vectors --model")
+        from systolith.cli.run import from_model
+
+        result = from_model(model, layer, image, data, index, spec)[2]
+    warning = result.mapping.bound_warning()
+    if warning:
+        common.note(f"warning: {warning}")
+    written = write_bundle(result, out, layout, force)
+    if as_json:
+        common.print_json(
+            {
+                "folder": str(out),
+                "files": written.files,
+                "words": written.words,
+                "bytes": written.bytes,
+                "layout": layout,
+                "psum_bits": result.mapping.spec.psum_bits,
+                "warnings": [warning] if warning else [],
+            }
+        )
+    else:
+        print(f"{written.files} files in {out}, {written.words:,} words, {written.bytes:,} bytes, layout {layout}")
+
+
+def from_tensors(path: Path, options: tuple[str, int, int, str, str]) -> ArrayResult:
+    """The user's own integers on the array that `options` (of `common.make_spec`) describe."""
+    import numpy as np
+
+    from systolith.array import run_layer
+    from systolith.formats import IntFormat
+    from systolith.network import Conv
+
+    spec = common.make_spec(*options)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            given = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise BadInput(f"--tensors {path}: no such file") from None
+    except Exception as error:  # NumPy and zipfile raise whatever the bytes provoke
+        raise BadInput(f"--tensors {path}: not a readable .npz file ({error})") from None
+    missing = {"act", "weight"} - set(given)
+    if missing:
+        raise BadInput(f"--tensors {path}: expected arrays act and weight, missing {', '.join(sorted(missing))}")
+    pairs = {}
+    for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        value = np.asarray(given.get(name, default))
+        if value.size not in (1, 2) or not np.issubdtype(value.dtype, np.integer):
+            raise BadInput(f"--tensors {path}: {name}: expected one or two integers, found {value.tolist()}")
+        pair = np.broadcast_to(value.reshape(-1), 2)
+        pairs[name] = int(pair[0]), int(pair[1])
+    conv = Conv(path.stem, given["weight"], IntFormat(spec.act_bits, signed=False), spec.weight_format, **pairs)
+    act = given["act"]
+    if act.ndim != 3:
+        raise BadInput(f"--tensors {path}: act: expected shape (C, H, W), found {act.shape}")
+    return run_layer(conv, act, common.settle(spec, options[3], conv, *act.shape[1:]))

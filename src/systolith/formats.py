@@ -1,0 +1,115 @@
+"""Integer formats: bits, signedness, range, and the packing of lanes into words.
+
+Ground floor: imports nothing of the package. It also holds `BadInput`, the one exception that
+the commands turn into a sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BadInput(Exception):
+    """Something the user gave cannot be used; the message says what, where, expected and found."""
+
+
+@dataclass(frozen=True)
+class IntFormat:
+    """A two's-complement (`signed`) or plain binary integer of `bits` bits."""
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 64:
+            raise BadInput(f"an integer format has 1 to 64 bits, not {self.bits}")
+
+    @property
+    def lo(self) -> int:
+        """The smallest value: -2^(bits-1), or 0 when unsigned."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def hi(self) -> int:
+        """The largest value: 2^(bits-1)-1, or 2^bits-1 when unsigned."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def __str__(self) -> str:
+        return f"{'int' if self.signed else 'uint'}{self.bits}"
+
+
+def require_integers(name: str, values: NDArray) -> None:
+    """Raise `BadInput` unless `values` has an integer dtype (a float such as 2.9999 is never rounded here)."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise BadInput(f"{name}: expected integers, found dtype {values.dtype}")
+
+
+def require_fit(
+    name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] = (), offset: Sequence[int] = ()
+) -> None:
+    """Raise `BadInput` naming the tensor, the index, the value and the range of the first misfit.
+
+    `axes` names the dimensions in the message; `offset` is added to the index (for a block of a larger tensor).
+    """
+    require_integers(name, values)
+    if values.size == 0 or (int(values.min()) >= fmt.lo and int(values.max()) <= fmt.hi):
+        return
+    index = np.unravel_index(int(np.argmax((values < fmt.lo) | (values > fmt.hi))), values.shape)
+    place = [int(i) + (offset[d] if d < len(offset) else 0) for d, i in enumerate(index)]
+    where = ", ".join(f"{axes[d]} {p}" if d < len(axes) else str(p) for d, p in enumerate(place))
+    raise BadInput(
+        f"{name}[{where}] is {int(values[index])}, outside the range {fmt.lo}..{fmt.hi} of {fmt.bits} "
+        f"{'signed' if fmt.signed else 'unsigned'} bits"
+    )
+
+
+def least_signed_bits(lo: int, hi: int) -> int:
+    """The smallest n with -2^(n-1) <= lo and hi <= 2^(n-1)-1 (at least 1)."""
+    return max((-1 - lo).bit_length() if lo < 0 else 0, hi.bit_length() if hi > 0 else 0) + 1
+
+
+def to_bits(values: NDArray, bits: int) -> NDArray[np.uint8]:
+    """Bits of every value, most significant first.
+
+    Args:
+        values: integers of any shape; negative ones in two's complement. They must fit (`require_fit`).
+        bits: 1 to 64.
+
+    Returns:
+        uint8 zeros and ones, shape `values.shape + (bits,)`.
+    """
+    container = next(n for n in (8, 16, 32, 64) if bits <= n)
+    big_endian = np.ascontiguousarray(values.astype(f">i{container // 8}"))
+    raw = big_endian.view(np.uint8).reshape(*values.shape, container // 8)
+    return np.unpackbits(raw, axis=-1)[..., container - bits :]
+
+
+def from_bits(bits: NDArray[np.uint8], signed: bool) -> NDArray[np.int64]:
+    """The inverse of `to_bits`: uint8 zeros and ones (..., n), most significant first, to int64 (...)."""
+    n = bits.shape[-1]
+    full = np.empty((*bits.shape[:-1], 64), dtype=np.uint8)
+    full[..., 64 - n :] = bits
+    full[..., : 64 - n] = bits[..., :1] if signed else 0
+    return np.packbits(full, axis=-1).view(">i8")[..., 0].astype(np.int64)
+
+
+def pack_codes(values: NDArray, fmt: IntFormat) -> NDArray[np.uint8]:
+    """Codes in C order, `fmt.bits` bits each, back to back, most significant bit first; the last byte zero-filled."""
+    require_fit("codes", values, fmt)
+    return np.packbits(to_bits(values.reshape(-1), fmt.bits).reshape(-1))
+
+
+def unpack_codes(packed: NDArray[np.uint8], fmt: IntFormat, shape: Sequence[int]) -> NDArray[np.int64]:
+    """The inverse of `pack_codes`; `BadInput` if the byte count is not the one that `shape` needs."""
+    count = int(np.prod(shape, dtype=np.int64))
+    if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != -(-count * fmt.bits // 8):
+        raise BadInput(
+            f"packed codes: {count} values of {fmt.bits} bits need {-(-count * fmt.bits // 8)} bytes, "
+            f"found {packed.size} of dtype {packed.dtype}"
+        )
+    bits = np.unpackbits(packed)[: count * fmt.bits].reshape(count, fmt.bits)
+    return from_bits(bits, fmt.signed).reshape(tuple(shape))

@@ -1,0 +1,156 @@
+"""From a trained torch model to integers: the codes of any layer, taken from the layer itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from systolith.equality import Equality, compare
+from systolith.formats import BadInput
+from systolith.network.graph import Conv
+from systolith.network.reference import conv2d
+from systolith.quant import PixelCodes, QuantConv2d, QuantLinear, quant_layer, quant_layers
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """The integers of one layer for one batch.
+
+    Attributes:
+        conv: geometry, formats and weight codes.
+        act: activation codes, int16 (N, C, H, W).
+        acc: accumulators by NumPy's integer arithmetic (without bias), int64 (N, O, OH, OW).
+        network_acc: the accumulators that the model's own layer computed (without bias), int64, same shape.
+        scale: fp32 (1,) or (O,): what an accumulator is multiplied by.
+        match: `fp32(acc*scale)`, after the ReLU where one follows directly, against the float values in the model.
+        max_difference, mean_difference: of the same comparison.
+        logits: what the model answered, fp32 (N, classes).
+    """
+
+    conv: Conv
+    act: NDArray[np.int16]
+    acc: NDArray[np.int64]
+    network_acc: NDArray[np.int64]
+    scale: NDArray[np.float32]
+    match: Equality
+    max_difference: float
+    mean_difference: float
+    logits: NDArray[np.float32]
+
+
+def _whole(values: Tensor, name: str) -> NDArray[np.int64]:
+    array = values.detach().cpu().numpy()
+    integers = array.astype(np.int64)
+    if not (integers == array).all():
+        raise RuntimeError(f"{name}: codes are not whole numbers")
+    return integers
+
+
+def layer_to_conv(name: str, layer: QuantConv2d | QuantLinear) -> Conv:
+    """The layer as an integer `Conv`; a linear layer becomes a 1x1 kernel."""
+    codes = _whole(layer.weight_codes(), f"{name} weight").astype(np.int8)
+    formats = layer.act_quant.format, layer.weight_quant.format
+    if isinstance(layer, QuantLinear):
+        return Conv(name, codes[:, :, None, None], *formats)
+    if isinstance(layer.padding, str) or layer.groups != 1:
+        raise BadInput(f"{name}: string padding and grouped convolutions are not supported")
+    return Conv(
+        name,
+        codes,
+        *formats,
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        dilation=layer.dilation,  # type: ignore[arg-type]
+    )
+
+
+def _record(model: nn.Module, batch: Tensor) -> tuple[list[tuple[str, Tensor, Tensor]], Tensor]:
+    """Run the model; every leaf module's (name, input, output) in the order of execution, and the model's output."""
+    seen: list[tuple[str, Tensor, Tensor]] = []
+    hooks = []
+    leaves = {n: m for n, m in model.named_modules() if not list(m.children()) or n in quant_layers(model)}
+    for name, module in leaves.items():
+
+        def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> None:
+            # Cloned: a ReLU behind may work in place.
+            seen.append((name, inputs[0].clone(), output.clone()))
+
+        hooks.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            result = model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen, result
+
+
+def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Recovered:
+    """The exact integers that `layer_name` works with when `model` sees `batch`.
+
+    Args:
+        model: in eval (a training model is switched for the call and back).
+        layer_name: dotted name of a quantized layer.
+        batch: uint8 pictures (N, 3, H, W), or one (3, H, W).
+
+    Raises:
+        BadInput: no such layer, not quantized, or a batch of another shape.
+    """
+    layer = quant_layer(model, layer_name)
+    if batch.ndim == 3:
+        batch = batch[None]
+    if batch.ndim != 4 or batch.dtype != np.uint8:
+        raise BadInput(f"expected uint8 pictures (N, 3, H, W), found {batch.dtype} {batch.shape}")
+    was_training = model.training
+    model.eval()
+    try:
+        seen, logits = _record(model, torch.from_numpy(batch))
+        at = [name for name, _, _ in seen].index(layer_name)
+        _, received, output = seen[at]
+        codes = layer.act_quant.codes(received)
+        with torch.no_grad():
+            network_acc = _whole(layer.accumulate(codes), f"{layer_name} accumulator")
+            scale, bias = layer.scale().cpu().numpy(), layer.bias_codes()
+    finally:
+        model.train(was_training)
+    conv = layer_to_conv(layer_name, layer)
+    shape = codes.shape if codes.ndim == 4 else (*codes.shape, 1, 1)
+    act = _whole(codes, f"{layer_name} activations").astype(np.int16).reshape(shape)
+    acc = conv2d(conv, act)
+    offset = 0 if bias is None else _whole(bias, "bias")[:, None, None]
+    network_acc = network_acc.reshape(acc.shape) - offset
+
+    # In eval `y = fp32(acc*s)`; a direct ReLU hands relu(acc)*s to the next quantized layer, unchanged.
+    wide = (acc + offset).astype(np.float64) * scale.astype(np.float64).reshape(-1, 1, 1)
+    recovered = wide.astype(np.float32)
+    follower = seen[at + 2] if at + 2 < len(seen) else None
+    modules = dict(model.named_modules())
+    if (
+        follower is not None
+        and isinstance(modules[seen[at + 1][0]], nn.ReLU)
+        and isinstance(modules[follower[0]], (QuantConv2d, QuantLinear))
+        and not isinstance(modules[follower[0]].act_quant, PixelCodes)
+    ):
+        recovered, expected = np.maximum(recovered, 0), follower[1].cpu().numpy()
+        name = f"relu(psum)*scale = what {follower[0]} receives"
+    else:
+        expected = output.cpu().numpy()
+        name = "psum*scale = the layer's own output"
+    recovered = recovered.reshape(expected.shape)
+    difference = np.abs(recovered.astype(np.float64) - expected.astype(np.float64))
+    return Recovered(
+        conv,
+        act,
+        acc,
+        network_acc,
+        scale,
+        compare(name, expected, recovered, ("image", "oc", "oi", "oj")),
+        float(difference.max()),
+        float(difference.mean()),
+        logits.cpu().numpy(),
+    )

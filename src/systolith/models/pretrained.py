@@ -1,0 +1,134 @@
+"""Models to and from the model file, and the names that load them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from systolith.formats import BadInput
+from systolith.models.vgg import Vgg16, VggConfig
+from systolith.quant import WeightQuantizer, check_exact, quant_layers
+from systolith.store import Codes, ModelFile, load_model_file, save_model_file, shipped_models
+
+
+def build(config: Mapping[str, Any]) -> Vgg16:
+    """The untrained network that `config` (of a model file, a checkpoint or a recipe) describes."""
+    known = {f.name for f in fields(VggConfig)}
+    if config.get("arch") != "vgg16" or not set(config) <= {"arch", *known}:
+        raise BadInput(f"expected the config of a vgg16 with {', '.join(sorted(known))}, found {dict(config)}")
+    return Vgg16(VggConfig(**{k: v for k, v in config.items() if k != "arch"}))
+
+
+def config_of(model: Vgg16) -> dict[str, Any]:
+    """The plain JSON values from which `build` makes the same architecture."""
+    return {"arch": "vgg16", **asdict(model.config)}
+
+
+def _derived(model: nn.Module) -> set[str]:
+    """Names in the state dict that the model file holds as codes and scales, or not at all."""
+    names = {n for n in model.state_dict() if n.endswith("num_batches_tracked")}
+    for name in quant_layers(model):
+        names |= {f"{name}.weight", f"{name}.weight_quant.alpha"}
+        names |= {f"{name}.weight_quant.codes", f"{name}.weight_quant.weight_scale"}
+    return names
+
+
+def save_model(model: Vgg16, path: Path, run: Mapping[str, Any]) -> None:
+    """Write the integer codes, scales and batch norms of a trained model, with its run's metadata."""
+    codes = {
+        name: Codes(
+            layer.weight_codes().detach().cpu().numpy().astype(np.int8),
+            layer.weight_quant.format,
+            layer.weight_quant.scale().detach().cpu().numpy(),
+            layer.act_quant.format,
+        )
+        for name, layer in quant_layers(model).items()
+    }
+    skip = _derived(model)
+    floats = {n: t.detach().cpu().numpy() for n, t in model.state_dict().items() if n not in skip}
+    save_model_file(path, ModelFile(config_of(model), codes, floats, run))
+
+
+def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
+    file = load_model_file(path)
+    model = build(file.config)
+    layers = quant_layers(model)
+    expected = {n: tuple(t.shape) for n, t in model.state_dict().items() if n not in _derived(model)}
+    found = {n: a.shape for n, a in file.floats.items()}
+    if found != expected or set(file.codes) != set(layers):
+        odd = sorted(set(found.items()) ^ set(expected.items())) or sorted(set(file.codes) ^ set(layers))
+        raise BadInput(f"{path}: its tensors are not those of its own config (first difference: {odd[0]})")
+    with torch.no_grad():
+        for name, layer in layers.items():
+            codes = file.codes[name]
+            assert isinstance(layer.weight_quant, WeightQuantizer)
+            shapes = (layer.weight.shape, layer.weight_quant.alpha.shape)  # type: ignore[union-attr]
+            if (codes.values.shape, codes.scale.shape) != tuple(map(tuple, shapes)):
+                raise BadInput(
+                    f"{path}: layer {name} expects codes and scales of shapes {tuple(map(tuple, shapes))}, "
+                    f"found {codes.values.shape, codes.scale.shape}"
+                )
+            layer.freeze(torch.from_numpy(codes.values), torch.from_numpy(codes.scale))
+        model.load_state_dict({n: torch.from_numpy(a) for n, a in file.floats.items()}, strict=False)
+    return model.eval(), file.run
+
+
+def _from_checkpoint(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
+    state = read_checkpoint(path)
+    model = build(state["config"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise BadInput(f"{path}: its tensors are not those of its own config ({str(error).splitlines()[-1].strip()})") from None
+    return model.eval(), state.get("run", {})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state of a training run (`last.pt`, `best.pt`); `BadInput` if it is missing, corrupt or foreign."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch.load raises whatever the bytes provoke
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{path}: not a readable checkpoint, truncated or of another kind ({first[:120]})") from None
+    if not isinstance(state, dict) or not {"config", "model"} <= set(state):
+        raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
+    return state
+
+
+def model_path(name: str) -> Path:
+    """The file that `name` stands for: a shipped model, a `.safetensors` or a `.pt` path."""
+    shipped = shipped_models()
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    if path.suffix in (".safetensors", ".pt") or path.exists():
+        if not path.is_file():
+            raise BadInput(f"{name}: no such model file")
+        return path
+    raise BadInput(
+        f"no model {name!r}: expected one of {', '.join(shipped) or '(none shipped)'}, or the path of a model file or checkpoint"
+    )
+
+
+def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:
+    """A model in eval and the metadata of its run, by shipped name or path."""
+    check_exact()
+    path = model_path(name)
+    return _from_checkpoint(path) if path.suffix == ".pt" else _from_model_file(path)
+
+
+def load_pretrained(name: str = "vgg16-w4a4-s8") -> Vgg16:
+    """A trained model in eval: shipped name, model file, or checkpoint of a run.
+
+    A shipped model or a model file holds frozen integer codes: it is for evaluation, and its logits equal those
+    of the checkpoint it was made from, bit for bit.
+    """
+    return load(name)[0]

@@ -1,0 +1,58 @@
+"""A picture file to uint8 (3, H, W), and the column and class names of the picture data sets."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.formats import BadInput
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "labels", "fine_label")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decode a picture file (or its bytes) to RGB pixels.
+
+    Returns:
+        uint8 (3, size, size), and notes on what was converted (mode, alpha, size): empty for a plain picture.
+
+    Raises:
+        BadInput: the file is missing, unreadable or truncated.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    name = "picture bytes" if isinstance(source, bytes) else str(source)
+    notes = []
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            if image.mode != "RGB":
+                notes.append(f"converted from {image.mode} to RGB")
+                if "A" in image.getbands() or "transparency" in image.info:
+                    rgba = image.convert("RGBA")
+                    white = Image.new("RGBA", rgba.size, "white")
+                    picture = Image.alpha_composite(white, rgba).convert("RGB")
+                    notes[-1] += ", transparent parts white"
+                else:
+                    picture = image.convert("RGB")
+            else:
+                picture = image.copy()
+    except FileNotFoundError:
+        raise BadInput(f"{name}: no such picture") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+        raise BadInput(f"{name}: not a readable picture, truncated or of another kind ({e})") from None
+    if picture.size != (size, size):
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        notes.append(f"resized from {width}x{height} to {size}x{size}" + (", centre square" if width != height else ""))
+        picture = picture.resize((size, size), Image.Resampling.BOX, (left, top, left + side, top + side))
+    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)), tuple(notes)

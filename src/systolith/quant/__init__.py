@@ -1,0 +1,29 @@
+"""Weight and activation quantizers and the layers built on them (torch). Imports only the ground floor."""
+
+from systolith.quant.exact import check_exact
+from systolith.quant.layers import (
+    ActQuantizer,
+    FrozenWeight,
+    PixelCodes,
+    QuantConv2d,
+    QuantLinear,
+    WeightQuantizer,
+    calibrate,
+    quant_layer,
+    quant_layers,
+)
+from systolith.quant.norm import ExactBatchNorm2d
+
+__all__ = [
+    "ActQuantizer",
+    "ExactBatchNorm2d",
+    "FrozenWeight",
+    "PixelCodes",
+    "QuantConv2d",
+    "QuantLinear",
+    "WeightQuantizer",
+    "calibrate",
+    "check_exact",
+    "quant_layer",
+    "quant_layers",
+]

@@ -1,0 +1,91 @@
+"""Convolutions and products of codes whose every accumulator is a whole number, exactly.
+
+fp32 carries integers up to 2^24; the functions here take it only where the layer's bound is proved to be
+below, and float64 otherwise. Winograd kernels break this (they multiply by fractions), so NNPACK, which
+torch falls back to silently without oneDNN, is switched off around each call, and `check_exact` tests the kernels
+that are really there.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FP32_LIMIT = 1 << 24
+
+
+def accumulator_bound(codes: Tensor, act_lo: int, act_hi: int, bias: Tensor | None = None) -> int:
+    """The largest magnitude any partial sum of any output channel can take.
+
+    Args:
+        codes: weight codes (O, ...), whole numbers.
+        act_lo, act_hi: smallest and largest activation code.
+        bias: integer bias (O,), or None.
+    """
+    flat = codes.double().flatten(1)
+    positive, negative = flat.clamp(min=0).sum(1), flat.clamp(max=0).sum(1)
+    hi = act_hi * positive + act_lo * negative
+    lo = act_lo * positive + act_hi * negative
+    if bias is not None:
+        hi, lo = hi + bias.double().clamp(min=0), lo + bias.double().clamp(max=0)
+    return int(torch.maximum(hi, -lo).max())
+
+
+def carrier(bound: int) -> torch.dtype:
+    """float32 where it is exact in any order of summation, else float64."""
+    return torch.float32 if bound <= FP32_LIMIT else torch.float64
+
+
+def exact_conv2d(
+    act: Tensor,
+    codes: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    bound: int,
+) -> Tensor:
+    """Convolution of codes: whole numbers in `carrier(bound)`, never under autocast."""
+    dtype = carrier(bound)
+    with torch.autocast(act.device.type, enabled=False), torch.backends.nnpack.flags(enabled=False):
+        return F.conv2d(act.to(dtype), codes.to(dtype), None, stride, padding, dilation)
+
+
+def exact_linear(act: Tensor, codes: Tensor, bound: int) -> Tensor:
+    """Product of codes: whole numbers in `carrier(bound)`, never under autocast."""
+    dtype = carrier(bound)
+    with torch.autocast(act.device.type, enabled=False):
+        return F.linear(act.to(dtype), codes.to(dtype))
+
+
+@functools.cache
+def check_exact(device: str = "cpu") -> int:
+    """Run the device's own convolution on random 4-bit codes against torch's int64 arithmetic.
+
+    Returns:
+        The number of accumulators compared.
+
+    Raises:
+        RuntimeError: if one differs (a Winograd, TF32 or bf16 kernel is in the way).
+    """
+    gen = torch.Generator().manual_seed(0)
+    act = torch.randint(0, 16, (16, 16, 8, 8), generator=gen)
+    codes = torch.randint(-7, 8, (16, 16, 3, 3), generator=gen)
+    bound = accumulator_bound(codes, 0, 15)
+    got = exact_conv2d(act.to(device).float(), codes.to(device).float(), (1, 1), (1, 1), (1, 1), bound)
+    padded = F.pad(act, (1, 1, 1, 1))
+    want = sum(
+        torch.einsum("nchw,oc->nohw", padded[:, :, ki : ki + 8, kj : kj + 8], codes[:, :, ki, kj])
+        for ki in range(3)
+        for kj in range(3)
+    )
+    assert isinstance(want, Tensor)
+    wrong = int((got.cpu().long() != want).sum())
+    if wrong:
+        raise RuntimeError(
+            f"this torch's convolution on {device} is not exact on integers: {wrong} of {want.numel()} "
+            "accumulators differ (a Winograd, TF32 or bf16 kernel); reset torch's precision settings"
+        )
+    return want.numel()

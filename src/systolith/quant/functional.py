@@ -1,0 +1,151 @@
+"""The quantizers as functions: codes (the contract, fp32) and fake quantization with LSQ gradients.
+
+Source of the gradients: Esser et al., "Learned Step Size Quantization", ICLR 2020, section 2.1, with the
+clip value alpha in place of the step. Weight normalization by the tensor's own mean and deviation as in
+Li et al., "Additive Powers-of-Two Quantization", ICLR 2020, section 2.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ALPHA_MIN = 1e-3
+
+
+def largest_weight_code(bits: int) -> int:
+    """L of narrow signed weights: 2^(bits-1) - 1, so 7 for 4 bits (codes -7..7)."""
+    return (1 << (bits - 1)) - 1
+
+
+def largest_act_code(bits: int) -> int:
+    """L of unsigned activations: 2^bits - 1, so 15 for 4 bits (codes 0..15)."""
+    return (1 << bits) - 1
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound); the gradient still passes where a step down it would raise x above the bound again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        (grad,) = grads
+        return torch.where((x >= ctx.bound) | (grad < 0), grad, torch.zeros_like(grad)), None
+
+
+def positive(alpha: Tensor) -> Tensor:
+    """Alpha kept >= 1e-3 by construction: a negative one would invert codes, a zero give NaN."""
+    return _LowerBound.apply(alpha, ALPHA_MIN)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
+    """(w - mean) / std in fp32; statistics over the tensor, or over each output channel, detached.
+
+    They are accumulated in float64 and rounded to fp32 once: fp32 sums change with layout and threads.
+    A tensor without spread (std 0, or a single value) is only centred.
+    """
+    wide = weight.detach().double()
+    dims = list(range(1 if per_channel else 0, weight.ndim))
+    mean = wide.mean(dims, keepdim=True).float()
+    std = wide.std(dims, keepdim=True, correction=1).float() if wide[0].numel() > 1 else torch.zeros_like(mean)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return (weight.float() - mean) / std
+
+
+def weight_codes(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
+    """`rint(clamp((w - mean)/std/alpha, -1, 1) * L)` as whole fp32 numbers, shape of `weight`.
+
+    Args:
+        weight: fp32 (O, ...).
+        alpha: fp32, one element, or O of them when `per_channel`.
+        bits: 2 to 8.
+    """
+    clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
+    ratio = normalize_weight(weight, per_channel) / clip
+    return (ratio.clamp(-1, 1) * largest_weight_code(bits)).round()
+
+
+def weight_scale(alpha: Tensor, bits: int) -> Tensor:
+    """`s_w = fp32(alpha / L)`, the division in float64."""
+    return (alpha.double() / largest_weight_code(bits)).float()
+
+
+def act_codes(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
+    """`rint(clamp(fp32(x*q), 0, L))` with `q = fp32(L/alpha)`, as whole fp32 numbers.
+
+    The order matters: `x/alpha*L` gives other codes at ties.
+    """
+    largest = largest_act_code(bits)
+    q = (largest / alpha.double()).float()
+    return (x.float() * q).clamp(0, largest).round()
+
+
+def act_scale(alpha: Tensor, bits: int) -> Tensor:
+    """`s_a = fp32(alpha / L)`, the division in float64."""
+    return (alpha.double() / largest_act_code(bits)).float()
+
+
+class _FakeQuant(torch.autograd.Function):
+    """`alpha/L * rint(clamp(x/alpha, low, 1) * L)` with straight-through and LSQ gradients.
+
+    d/dx: 1 inside [low, 1] (ends included, as torch's clamp has it), 0 outside.
+    d/dalpha: inside `code/L - x/alpha`; above 1; below `low` (so -1 for weights, 0 for activations).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, largest: int, low: float) -> Tensor:
+        ctx.save_for_backward(x, alpha)
+        ctx.largest, ctx.low = largest, low
+        q = (largest / alpha).to(x.dtype)
+        return (x * q).clamp(low * largest, largest).round() * (alpha / largest).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, alpha = ctx.saved_tensors
+        (grad,) = grads
+        ratio = x.float() / alpha
+        bounded = ratio.clamp(ctx.low, 1)
+        inside = bounded == ratio
+        # bounded is `low` below and 1 above, which is the gradient there.
+        d_alpha = torch.where(inside, (ratio * ctx.largest).round() / ctx.largest - ratio, bounded)
+        grad_alpha = (grad.float() * d_alpha).sum_to_size(alpha.shape)
+        return torch.where(inside, grad, torch.zeros_like(grad)), grad_alpha, None, None
+
+
+def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
+    """What training multiplies with: codes times scale, differentiable; fp32 also under autocast."""
+    with torch.autocast(weight.device.type, enabled=False):
+        clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
+        normal = normalize_weight(weight, per_channel)
+        return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def fake_quant_act(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
+    """Codes times scale, differentiable, in the dtype of `x` (bf16 under autocast: training only)."""
+    return _FakeQuant.apply(x, alpha, largest_act_code(bits), 0.0)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def best_clip(x: Tensor, largest: int, low: float) -> Tensor:
+    """The clip value with the least squared error on `x`, out of 64 fractions of its largest magnitude.
+
+    Args:
+        x: any shape; at most 65,536 evenly spaced elements are looked at.
+        largest: L.
+        low: -1 (weights) or 0 (activations).
+    """
+    flat = x.detach().float().reshape(-1)
+    flat = flat[:: max(1, flat.numel() // 65536)]
+    peak = flat.abs().max().clamp(min=ALPHA_MIN)
+    candidates = peak * torch.arange(1, 65, device=x.device) / 64
+    errors = torch.stack(
+        [((flat / a).clamp(low, 1).mul(largest).round() * (a / largest) - flat).square().mean() for a in candidates]
+    )
+    return candidates[errors.argmin()].clamp(min=ALPHA_MIN)

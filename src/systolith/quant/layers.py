@@ -1,0 +1,301 @@
+"""Quantizer modules and the layers that use them: codes first in eval, fake quantization in training."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from systolith.formats import BadInput, IntFormat
+from systolith.quant import functional as Q
+from systolith.quant.exact import accumulator_bound, exact_conv2d, exact_linear
+
+
+def _check_bits(bits: int) -> int:
+    if not 2 <= bits <= 8:
+        raise BadInput(f"a quantizer has 2 to 8 bits, not {bits}")
+    return bits
+
+
+class ActQuantizer(nn.Module):
+    """Unsigned activations, codes 0..2^bits-1, with a learned clip value alpha (fp32 scalar)."""
+
+    alpha: nn.Parameter
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = _check_bits(bits)
+        self.alpha = nn.Parameter(torch.tensor(4.0))
+
+    @property
+    def format(self) -> IntFormat:
+        return IntFormat(self.bits, signed=False)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Whole fp32 numbers, shape of `x`: the contract's activation codes."""
+        return Q.act_codes(x, Q.positive(self.alpha), self.bits)
+
+    def scale(self) -> Tensor:
+        """fp32 scalar `s_a`."""
+        return Q.act_scale(Q.positive(self.alpha), self.bits)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set alpha to the clip of least squared error on `x`."""
+        self.alpha.copy_(Q.best_clip(x, Q.largest_act_code(self.bits), 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Q.fake_quant_act(x, Q.positive(self.alpha), self.bits)
+
+    def extra_repr(self) -> str:
+        return f"{self.format}, alpha={self.alpha.item():.4g}"
+
+
+class PixelCodes(nn.Module):
+    """8-bit pixels as they are: code = pixel - offset, scale 1 (the batch norm behind absorbs it)."""
+
+    def __init__(self, offset: int = 0) -> None:
+        super().__init__()
+        if offset not in (0, 128):
+            raise BadInput(f"the pixel offset is 0 (unsigned codes) or 128 (signed codes), not {offset}")
+        self.bits, self.offset = 8, offset
+
+    @property
+    def format(self) -> IntFormat:
+        return IntFormat(8, signed=self.offset > 0)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """uint8 pixels (or whole numbers 0..255) to whole fp32 numbers."""
+        return x.to(torch.float32) - self.offset
+
+    def scale(self) -> Tensor:
+        return torch.tensor(1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.codes(x)
+
+    def extra_repr(self) -> str:
+        return f"{self.format}, pixel - {self.offset}" if self.offset else f"{self.format}, pixel"
+
+
+class WeightQuantizer(nn.Module):
+    """Narrow signed weights, codes -L..L with L = 2^(bits-1)-1, of a tensor normalized by its own statistics.
+
+    `alpha` is fp32 of shape (1,), or (O,) per output channel.
+    """
+
+    alpha: nn.Parameter
+
+    def __init__(self, bits: int, weight: Tensor, per_channel: bool = False) -> None:
+        super().__init__()
+        self.bits, self.per_channel = _check_bits(bits), per_channel
+        self.alpha = nn.Parameter(torch.ones(weight.shape[0] if per_channel else 1))
+        self.initialize(weight)
+
+    @property
+    def format(self) -> IntFormat:
+        return IntFormat(self.bits, signed=True)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        return Q.weight_codes(weight, Q.positive(self.alpha), self.bits, self.per_channel)
+
+    def scale(self) -> Tensor:
+        """fp32 `s_w`, shape (1,) or (O,)."""
+        return Q.weight_scale(Q.positive(self.alpha), self.bits)
+
+    @torch.no_grad()
+    def initialize(self, weight: Tensor) -> None:
+        """Set alpha to the clip of least squared error for these weights."""
+        normal = Q.normalize_weight(weight, self.per_channel)
+        groups = normal if self.per_channel else [normal]
+        self.alpha.copy_(torch.stack([Q.best_clip(g, Q.largest_weight_code(self.bits), -1.0) for g in groups]))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return Q.fake_quant_weight(weight, Q.positive(self.alpha), self.bits, self.per_channel)
+
+    def extra_repr(self) -> str:
+        how = "per channel" if self.per_channel else "per tensor"
+        return f"{self.format}, {how}, alpha={self.alpha.mean().item():.4g}"
+
+
+class FrozenWeight(nn.Module):
+    """Integer codes loaded from a model file. They are never quantized again.
+
+    `codes`: int8 (O, ...); `scale`: fp32 (1,) or (O,).
+    """
+
+    codes: Tensor
+    weight_scale: Tensor
+
+    def __init__(self, bits: int, codes: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.bits, self.per_channel = _check_bits(bits), scale.numel() > 1
+        self.register_buffer("codes", codes)
+        self.register_buffer("weight_scale", scale)
+
+    @property
+    def format(self) -> IntFormat:
+        return IntFormat(self.bits, signed=True)
+
+    def scale(self) -> Tensor:
+        return self.weight_scale
+
+    def extra_repr(self) -> str:
+        return f"{self.format}, frozen codes"
+
+
+class QuantLayer(nn.Module):
+    """What `QuantConv2d` and `QuantLinear` share. Use those."""
+
+    weight: nn.Parameter | None  # type: ignore[assignment]
+    bias: nn.Parameter | None
+    act_quant: ActQuantizer | PixelCodes
+    weight_quant: WeightQuantizer | FrozenWeight
+
+    def weight_codes(self) -> Tensor:
+        """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
+        if isinstance(self.weight_quant, FrozenWeight):
+            return self.weight_quant.codes.float()
+        assert self.weight is not None
+        return self.weight_quant.codes(self.weight)
+
+    def scale(self) -> Tensor:
+        """`s = fp32(s_a*s_w)`, shape (1,) or (O,)."""
+        return self.act_quant.scale().to(self.weight_quant.scale().device) * self.weight_quant.scale()
+
+    def bias_codes(self) -> Tensor | None:
+        """`rint(bias/s)` as whole fp32 numbers (O,), or None."""
+        return None if self.bias is None else (self.bias / self.scale()).round()
+
+    def accumulate(self, act: Tensor) -> Tensor:
+        """Activation codes to accumulators, whole numbers in fp32 or float64, integer bias included."""
+        raise NotImplementedError
+
+    def dequantize(self, acc: Tensor) -> Tensor:
+        """`y = fp32(acc*s)`."""
+        scale = self.scale().reshape(-1, *[1] * (acc.ndim - 2))
+        return (acc * scale.to(acc.dtype)).float()
+
+    def _bound(self, codes: Tensor, bias: Tensor | None = None) -> int:
+        fmt = self.act_quant.format
+        return accumulator_bound(codes, fmt.lo, fmt.hi, bias)
+
+    def freeze(self, codes: Tensor, scale: Tensor) -> None:
+        """Replace the float weight by integer codes (int8) and their fp32 scale; from then on eval only."""
+        self.weight_quant = FrozenWeight(self.weight_quant.bits, codes, scale)
+        self.weight = None
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode and isinstance(self.weight_quant, FrozenWeight):
+            raise BadInput(
+                "this model holds frozen integer codes and is for evaluation; to train on, start from the "
+                "float checkpoint of its run (DIR/last.pt or DIR/best.pt of `systolith train ... --out DIR`)"
+            )
+        return super().train(mode)
+
+
+class QuantConv2d(QuantLayer, nn.Conv2d):
+    """Convolution of activation codes with weight codes (no bias; batch norm follows, or nothing).
+
+    Args:
+        weight_bits, act_bits: 2 to 8.
+        per_channel: one weight scale per output channel.
+        pixels: the input is uint8 pictures: code = pixel - `pixels` (0 or 128).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        *,
+        weight_bits: int = 4,
+        act_bits: int = 4,
+        per_channel: bool = False,
+        pixels: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
+        assert self.weight is not None
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        self.act_quant = ActQuantizer(act_bits) if pixels is None else PixelCodes(pixels)
+        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
+
+    def accumulate(self, act: Tensor) -> Tensor:
+        codes = self.weight_codes()
+        return exact_conv2d(act, codes, self.stride, self.padding, self.dilation, self._bound(codes))  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) real values (or uint8 pixels) to (N, O, OH, OW) real values, fp32 in eval."""
+        if not self.training:
+            return self.dequantize(self.accumulate(self.act_quant.codes(x)))
+        assert self.weight is not None and isinstance(self.weight_quant, WeightQuantizer)
+        weight = self.weight_quant(self.weight)
+        return F.conv2d(self.act_quant(x), weight, None, self.stride, self.padding, self.dilation)
+
+
+class QuantLinear(QuantLayer, nn.Linear):
+    """Matrix product of codes plus an integer bias `rint(bias/s)`; per tensor."""
+
+    def __init__(self, in_features: int, out_features: int, *, weight_bits: int = 8, act_bits: int = 8) -> None:
+        super().__init__(in_features, out_features)
+        assert self.weight is not None and self.bias is not None
+        nn.init.normal_(self.weight, std=in_features**-0.5)
+        nn.init.zeros_(self.bias)
+        self.act_quant = ActQuantizer(act_bits)
+        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach())
+
+    def accumulate(self, act: Tensor) -> Tensor:
+        codes, bias = self.weight_codes(), self.bias_codes()
+        assert bias is not None
+        acc = exact_linear(act, codes, self._bound(codes, bias))
+        return acc + bias.to(acc.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) real values to (N, O) real values, fp32 in eval."""
+        if not self.training:
+            return self.dequantize(self.accumulate(self.act_quant.codes(x)))
+        assert self.weight is not None and self.bias is not None
+        scale = self.scale().detach()
+        # Straight through: the forward value is the rounded bias, the gradient is the float bias's.
+        bias = self.bias + ((self.bias / scale).round() * scale - self.bias).detach()
+        return F.linear(self.act_quant(x), self.weight_quant(self.weight), bias)
+
+
+def quant_layers(model: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
+    """The quantized layers of `model` by their dotted names, in order of definition."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))}
+
+
+def quant_layer(model: nn.Module, name: str) -> QuantConv2d | QuantLinear:
+    """The quantized layer `name`; `BadInput` if there is none, or it is of another kind."""
+    modules: dict[str, Any] = dict(model.named_modules())
+    if name not in modules:
+        raise BadInput(f"no layer {name!r} in this model; its quantized layers are {', '.join(quant_layers(model))}")
+    if not isinstance(modules[name], (QuantConv2d, QuantLinear)):
+        raise BadInput(
+            f"layer {name!r} is a {type(modules[name]).__name__}, which is not quantized; "
+            f"the quantized layers are {', '.join(quant_layers(model))}"
+        )
+    return modules[name]  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batch: Tensor) -> None:
+    """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass."""
+
+    def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer.act_quant, ActQuantizer):
+            layer.act_quant.initialize(inputs[0])
+
+    hooks = [layer.register_forward_pre_hook(set_alpha) for layer in quant_layers(model).values()]
+    try:
+        model.train()(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()

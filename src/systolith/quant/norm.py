@@ -1,0 +1,29 @@
+"""Batch norm whose eval result does not depend on the machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ExactBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose eval is `z = fp32(f64(y)*f64(A) + B)`.
+
+    `A = fp32(gamma / sqrt(var + eps))` and `B = beta - mean*A` come from float64. The product of two
+    24-bit significands is exact in float64, so fused multiply-add, vector width and compilers cannot
+    change a bit; torch's own kernel does change with the CPU. Training uses torch's kernel.
+    """
+
+    def affine_terms(self) -> tuple[Tensor, Tensor]:
+        """(A, B): A fp32 (C,), B float64 (C,)."""
+        assert self.running_var is not None and self.running_mean is not None
+        gain = (self.weight.double() / (self.running_var.double() + self.eps).sqrt()).float()
+        return gain, self.bias.double() - self.running_mean.double() * gain.double()
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape; fp32 in eval."""
+        if self.training:
+            return super().forward(y)
+        gain, offset = self.affine_terms()
+        shape = (1, -1, 1, 1)
+        return torch.addcmul(offset.view(shape), y.float().double(), gain.double().view(shape)).float()

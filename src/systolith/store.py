@@ -1,0 +1,188 @@
+"""The one model file, the names of the shipped ones, and writing that is whole or not at all.
+
+A model file is safetensors: per quantized layer `NAME.codes` (packed by `formats.pack_codes`, uint8) and
+`NAME.weight_scale` (fp32); every other tensor of the network (activation clip values, batch norms, integer-bias
+source) as it is, fp32. The header's `systolith` entry is JSON: format, version, config, layers, run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.formats import BadInput, IntFormat, pack_codes, unpack_codes
+
+FORMAT, VERSION = "systolith-model", 1
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Integer weight codes of one layer: `values` int8 (O, ...) and their format, `scale` fp32 (1,) or (O,),
+    and the format of the activations that the layer takes."""
+
+    values: NDArray[np.int8]
+    format: IntFormat
+    scale: NDArray[np.float32]
+    act_format: IntFormat
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds.
+
+    Attributes:
+        config: what fixes the architecture; plain JSON values.
+        codes: weight codes by layer name.
+        floats: the other tensors by their name in the network, fp32.
+        run: metadata of the training that made it (data, epochs, accuracy, version, ...).
+    """
+
+    config: Mapping[str, Any]
+    codes: Mapping[str, Codes]
+    floats: Mapping[str, NDArray[np.float32]]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model_file(path: Path, model: ModelFile) -> None:
+    """Write `model` to `path`, atomically."""
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, NDArray[Any]] = {k: np.asarray(v, np.float32) for k, v in model.floats.items()}
+    layers = {}
+    for name, c in model.codes.items():
+        tensors[f"{name}.codes"] = pack_codes(c.values, c.format)
+        tensors[f"{name}.weight_scale"] = np.asarray(c.scale, np.float32)
+        layers[name] = {
+            "shape": list(c.values.shape),
+            "format": asdict(c.format),
+            "act_format": asdict(c.act_format),
+        }
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": dict(model.config),
+        "layers": layers,
+        "run": dict(model.run),
+    }
+    with atomic_file(path) as temporary:
+        save_file(tensors, temporary, metadata={"systolith": json.dumps(header)})
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("systolith")
+            if text is None:
+                raise BadInput(f"{path}: a safetensors file, but not one written by systolith (no `systolith` header)")
+            header = json.loads(text)
+            if header.get("format") != FORMAT or header.get("version") != VERSION:
+                raise BadInput(
+                    f"{path}: expected {FORMAT} version {VERSION}, "
+                    f"found {header.get('format')} version {header.get('version')}"
+                )
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such model file") from None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path}: not a readable model file, truncated or of another kind ({error})") from None
+
+
+def load_model_file(path: Path) -> ModelFile:
+    """Read a model file; `BadInput` if it is missing, truncated, or of another kind."""
+    header, tensors = _open(path)
+    try:
+        codes = {}
+        for name, layer in header["layers"].items():
+            fmt = IntFormat(**layer["format"])
+            values = unpack_codes(tensors.pop(f"{name}.codes"), fmt, layer["shape"]).astype(np.int8)
+            scale = tensors.pop(f"{name}.weight_scale")
+            codes[name] = Codes(values, fmt, scale, IntFormat(**layer["act_format"]))
+        return ModelFile(header["config"], codes, tensors, header["run"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path}: an incomplete model file, {error} is missing") from None
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models in the package, by name."""
+    return {p.stem: p for p in sorted((ASSETS / "models").glob("*.safetensors"))}
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved onto it when the block ends well, removed otherwise."""
+    _make_parent(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `path`, moved onto it when the block ends well, removed otherwise.
+
+    An existing `path` is an error, or replaced when `force`, but only at the very end and only if it is a folder.
+    """
+    require_free(path, force)
+    _make_parent(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            path.replace(old)
+            temporary.replace(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_free(path: Path, force: bool) -> None:
+    """Raise `BadInput` if an output folder cannot be created at `path`."""
+    for parent in path.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise BadInput(f"{path}: cannot be created, because {parent} is a file")
+            break
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BadInput(f"{path}: expected a folder or nothing there, found a file or a link")
+    if path.exists() and not force:
+        raise BadInput(f"{path}: exists already; --force replaces it")
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: its folder cannot be made ({error.strerror})") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

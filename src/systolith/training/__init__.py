@@ -1,0 +1,1 @@
+"""Data, recipes and the training loop. Imports `models` and what that imports."""

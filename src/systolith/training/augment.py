@@ -1,0 +1,28 @@
+"""Augmentation of whole uint8 batches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def crop(images: Tensor, shifts: Tensor, pad: int = 4) -> Tensor:
+    """Reflect-pad by `pad` and cut one window of the original size out of each picture.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        shifts: int64 (N, 2), row and column of each window's corner, 0..2*pad.
+    """
+    n, c, h, w = images.shape
+    # Reflection padding wants a float dtype; fp32 carries 0..255 exactly.
+    padded = F.pad(images.float(), (pad,) * 4, mode="reflect").to(images.dtype)
+    rows = shifts[:, 0, None] + torch.arange(h, device=images.device)
+    cols = shifts[:, 1, None] + torch.arange(w, device=images.device)
+    index = (rows[:, :, None] * padded.shape[3] + cols[:, None, :]).reshape(n, 1, h * w).expand(n, c, h * w)
+    return padded.reshape(n, c, -1).gather(2, index).reshape(n, c, h, w)
+
+
+def flip(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror left-right the pictures where `which` (bool, N) is true."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)
