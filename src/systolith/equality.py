@@ -55,6 +55,4 @@ def compare(name: str, expected: NDArray, found: NDArray, axes: Sequence[str] = 
         return Equality(name, expected.size, 0)
     index = np.unravel_index(int(np.argmax(unequal)), expected.shape)
     place = ", ".join(f"{axes[d]} {int(i)}" if d < len(axes) else str(int(i)) for d, i in enumerate(index))
-    return Equality(
-        name, expected.size, different, f"[{place}] expected {expected[index]}, found {found[index]}"
-    )
+    return Equality(name, expected.size, different, f"[{place}] expected {expected[index]}, found {found[index]}")

@@ -47,7 +47,14 @@ def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np
                 picture = image.copy()
     except FileNotFoundError:
         raise BadInput(f"{name}: no such picture") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+    ) as e:
         raise BadInput(f"{name}: not a readable picture, truncated or of another kind ({e})") from None
     if picture.size != (size, size):
         width, height = picture.size

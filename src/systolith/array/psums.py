@@ -53,7 +53,7 @@ def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[n
 
 
 def _row_by_row(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[np.signedinteger]]:
-    """The same where a pass may overflow: each row adds to what came from above, and what overflows, overflows there."""
+    """The same where a pass may overflow: each row adds to what came from above, and overflows there if at all."""
     tiles = mapping.act_tiles(act).astype(np.int64)
     weights = mapping.weight_tiles().astype(np.int64)
     shape = (mapping.ic_tiles, mapping.kijs, mapping.nijs, mapping.spec.cols)

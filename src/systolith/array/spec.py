@@ -66,7 +66,7 @@ class ArraySpec:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """"8x16" to (8, 16): rows, columns. `BadInput` for anything else."""
+    """ "8x16" to (8, 16): rows, columns. `BadInput` for anything else."""
     match = re.fullmatch(r"(-?\d+)x(-?\d+)", text.strip().lower())
     if not match:
         raise BadInput(f"array {text!r}: expected ROWSxCOLS, such as 8x8")

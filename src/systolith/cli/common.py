@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from systolith.formats import BadInput
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -21,12 +19,15 @@ if TYPE_CHECKING:
 
 def require_extra(module: str, extra: str, verb: str) -> None:
     """Raise `BadInput` with the line to type if `module` is not installed."""
+    from systolith.formats import BadInput
+
     if importlib.util.find_spec(module) is None:
         raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
 
 
 def find_picture(image: Path | None, data: str | None, index: int) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
     """uint8 (3, 32, 32), a name for people, and notes on conversions."""
+    from systolith.formats import BadInput
     from systolith.pictures import read_picture
     from systolith.store import ASSETS
 
@@ -50,6 +51,7 @@ def make_spec(array: str, act_bits: int, weight_bits: int, psum_bits: str, overf
     """The array that the options describe; `auto` psum bits are left wide until `settle` sees the layer."""
     from systolith.array import ArraySpec
     from systolith.array.spec import parse_size
+    from systolith.formats import BadInput
 
     rows, cols = parse_size(array)
     if psum_bits == "auto":

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(help="A shipped model or a model file; without it, the shipped ones.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A shipped model or a model file; without it, the shipped ones.")
+    ] = None,
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
@@ -47,7 +49,17 @@ def info(
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("layer", "in", "out", "kernel", "activations", "weights", "tiles ic x oc", "passes", "on the array"):
+    for heading in (
+        "layer",
+        "in",
+        "out",
+        "kernel",
+        "activations",
+        "weights",
+        "tiles ic x oc",
+        "passes",
+        "on the array",
+    ):
         table.add_column(heading, justify="right" if heading in ("in", "out", "passes") else "left")
     for row in layers:
         table.add_row(
@@ -67,7 +79,8 @@ def info(
 def _about(file: ModelFile) -> str:
     run, weights = file.run, sum(c.values.size for c in file.codes.values())
     accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
-    return f"{file.config['arch']}, {len(file.codes)} layers, {weights:,} weights, {run.get('epochs', '?')} epochs{accuracy}"
+    size = f"{len(file.codes)} layers, {weights:,} weights"
+    return f"{file.config['arch']}, {size}, {run.get('epochs', '?')} epochs{accuracy}"
 
 
 def _layer(name: str, file: ModelFile, spec: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import typer
 
 from systolith import __version__
 from systolith.cli import evaluate, info, run, train, vectors
-from systolith.formats import BadInput
 
 app = typer.Typer(
     name="systolith",
@@ -46,13 +45,17 @@ def main() -> None:
     """Run the command; bad input becomes one sentence on stderr (with `--json` also on stdout) and exit code 2."""
     try:
         app()
-    except BadInput as error:
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing more to say.
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        from systolith.formats import BadInput  # brings NumPy: not for --help
+
+        if not isinstance(error, BadInput):
+            raise
         sentence = " ".join(str(error).split())
         print(f"systolith: {sentence}", file=sys.stderr)
         if "--json" in sys.argv:
             print(json.dumps({"error": sentence}))
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing more to say.
-        sys.stderr.close()
-        sys.exit(1)

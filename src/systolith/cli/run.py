@@ -67,10 +67,17 @@ def run(
         common.print_json(
             {
                 **facts,
-                "array": {"size": str(mapping.spec), "psum_bits": mapping.spec.psum_bits, "passes": mapping.passes},
+                "array": {
+                    "size": str(mapping.spec),
+                    "psum_bits": mapping.spec.psum_bits,
+                    "passes": mapping.passes,
+                },
                 "ranges": _ranges(result),
                 "least_psum_bits": {"pass": pass_bits, "accumulated": out_bits},
-                "recovered": {"max_difference": recovered.max_difference, "mean_difference": recovered.mean_difference},
+                "recovered": {
+                    "max_difference": recovered.max_difference,
+                    "mean_difference": recovered.mean_difference,
+                },
                 "clocks": {"whole_map": times.whole_map, "useful": times.useful},
                 "utilisation": {"whole_map": times.utilisation, "useful": times.utilisation_useful},
                 "equalities": [
@@ -78,7 +85,12 @@ def run(
                     for e in equalities
                 ],
                 "warnings": [warning] if warning else [],
-                "bundle": {"folder": str(out), "files": written.files, "words": written.words, "bytes": written.bytes},
+                "bundle": {
+                    "folder": str(out),
+                    "files": written.files,
+                    "words": written.words,
+                    "bytes": written.bytes,
+                },
                 "layout": layout,
                 "holds": holds,
             }
@@ -86,10 +98,22 @@ def run(
     else:
         rows = _header_rows(facts, result)
         rows += [
-            ("psum width", f"least safe: {pass_bits} bits a pass, {out_bits} accumulated; given: {mapping.spec.psum_bits}"),
-            ("recovered", f"max |difference| {recovered.max_difference:g}, mean {recovered.mean_difference:g}"),
-            ("clocks", f"{times.whole_map:,} streaming the whole padded map, {times.useful:,} only the useful nij"),
-            ("utilisation", f"{times.utilisation:.1%} of the multipliers, {times.utilisation_useful:.1%} with useful nij"),
+            (
+                "psum width",
+                f"least safe: {pass_bits} bits a pass, {out_bits} accumulated; given: {mapping.spec.psum_bits}",
+            ),
+            (
+                "recovered",
+                f"max |difference| {recovered.max_difference:g}, mean {recovered.mean_difference:g}",
+            ),
+            (
+                "clocks",
+                f"{times.whole_map:,} streaming the whole padded map, {times.useful:,} only the useful nij",
+            ),
+            (
+                "utilisation",
+                f"{times.utilisation:.1%} of the multipliers, {times.utilisation_useful:.1%} with useful nij",
+            ),
         ]
         rows += [("equal" if i == 0 else "", f"{e.name}: {e}") for i, e in enumerate(equalities)]
         size = f"{written.bytes / 1e6:.2f} MB" if written.bytes >= 1e6 else f"{written.bytes / 1e3:.0f} kB"
@@ -153,7 +177,12 @@ def from_model(
 
 
 def _ranges(result: ArrayResult) -> dict[str, list[int]]:
-    tensors = {"act": result.act, "weight": result.mapping.conv.weight, "psum": result.psum, "out": result.out}
+    tensors = {
+        "act": result.act,
+        "weight": result.mapping.conv.weight,
+        "psum": result.psum,
+        "out": result.out,
+    }
     return {name: [int(t.min()), int(t.max())] for name, t in tensors.items()}
 
 
@@ -167,14 +196,20 @@ def _header_rows(facts: dict[str, Any], result: ArrayResult) -> list[tuple[str, 
     return [
         ("model", f"{facts['model']['name']}{trained}"),
         ("picture", f"{facts['picture']['source']}: the network sees {p['name']} (second: {p['second']})"),
-        ("layer", f"{conv.name}: {conv.in_channels} -> {conv.out_channels} channels, {kernel} kernel, {size}"),
+        (
+            "layer",
+            f"{conv.name}: {conv.in_channels} -> {conv.out_channels} channels, {kernel} kernel, {size}",
+        ),
         ("formats", f"activations {conv.act_format}, weights {conv.weight_format}"),
         (
             "array",
             f"{spec} weight stationary, {spec.act_bits}-bit activation and {spec.weight_bits}-bit weight lanes, "
             f"{spec.psum_bits}-bit psums (overflow: {spec.overflow})",
         ),
-        ("passes", f"{mapping.passes:,} = {mapping.ic_tiles} ic x {mapping.oc_tiles} oc tiles x {mapping.kijs} kij"),
+        (
+            "passes",
+            f"{mapping.passes:,} = {mapping.ic_tiles} ic x {mapping.oc_tiles} oc tiles x {mapping.kijs} kij",
+        ),
         (
             "ranges",
             f"activations {low['act']}, weights {low['weight']}, psums {low['psum']}, outputs {low['out']}",

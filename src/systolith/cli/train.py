@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from systolith.cli import common, options
-from systolith.formats import BadInput
 
 
 def train(
@@ -17,12 +16,15 @@ def train(
     data: Annotated[str, typer.Option("--data", help="A data set: a folder or a hub name.")],
     out: Annotated[Path, typer.Option("--out", help="The run's folder.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="key=value, overrides the recipe; repeatable.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, overrides the recipe; repeatable.")
+    ] = None,
     holdout: Annotated[int, typer.Option("--holdout", help="Training pictures kept out to choose the epoch.")] = 1000,
     as_json: options.Json = False,
 ) -> None:
     """Train a network by a recipe: leaves last.pt, best.pt, log.csv and model.safetensors in --out."""
     common.require_extra("torch", "torch", "train")
+    from systolith.formats import BadInput
     from systolith.training.data import load_data
     from systolith.training.loop import train as run_recipe
     from systolith.training.recipes import recipe as find_recipe
@@ -42,7 +44,12 @@ def train(
         common.print_json({**run, "model": str(out / "model.safetensors")})
         return
     rows = [("run", f"{out}: last.pt, best.pt, log.csv, model.safetensors"), ("epochs", f"{run['epochs']}")]
-    rows += [("chosen", f"epoch {run['chosen_epoch']}, {run['holdout_accuracy']:.2%} of {holdout} pictures held out")]
+    rows += [
+        (
+            "chosen",
+            f"epoch {run['chosen_epoch']}, {run['holdout_accuracy']:.2%} of {holdout} pictures held out",
+        )
+    ]
     if "test_accuracy" in run:
         rows += [("accuracy", f"{run['test_accuracy']:.2%} on {run['test_data']}")]
     common.print_rows(rows)

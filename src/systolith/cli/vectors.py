@@ -9,7 +9,6 @@ import typer
 
 from systolith.cli import common, options
 from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
-from systolith.formats import BadInput
 
 if TYPE_CHECKING:
     from systolith.array import ArrayResult
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
 def vectors(
     tensors: Annotated[
         Path | None,
-        typer.Option("--tensors", help="A .npz with act (C,H,W), weight (O,C,KH,KW), optionally padding, stride, dilation."),
+        typer.Option(
+            "--tensors",
+            help="A .npz with act (C,H,W), weight (O,C,KH,KW), optionally padding, stride, dilation.",
+        ),
     ] = None,
     model: options.ModelName = DEFAULT_MODEL,
     layer: options.LayerName = DEFAULT_LAYER,
@@ -74,7 +76,7 @@ def from_tensors(path: Path, options: tuple[str, int, int, str, str]) -> ArrayRe
     import numpy as np
 
     from systolith.array import run_layer
-    from systolith.formats import IntFormat
+    from systolith.formats import BadInput, IntFormat
     from systolith.network import Conv
 
     spec = common.make_spec(*options)

@@ -62,13 +62,13 @@ def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
     expected = {n: tuple(t.shape) for n, t in model.state_dict().items() if n not in _derived(model)}
     found = {n: a.shape for n, a in file.floats.items()}
     if found != expected or set(file.codes) != set(layers):
-        odd = sorted(set(found.items()) ^ set(expected.items())) or sorted(set(file.codes) ^ set(layers))
-        raise BadInput(f"{path}: its tensors are not those of its own config (first difference: {odd[0]})")
+        odd = {n for n in {*expected, *found} if expected.get(n) != found.get(n)} or set(file.codes) ^ set(layers)
+        raise BadInput(f"{path}: its tensors are not those of its own config (first difference: {min(odd)})")
     with torch.no_grad():
         for name, layer in layers.items():
             codes = file.codes[name]
             assert isinstance(layer.weight_quant, WeightQuantizer)
-            shapes = (layer.weight.shape, layer.weight_quant.alpha.shape)  # type: ignore[union-attr]
+            shapes = (layer.weight.shape, layer.weight_quant.alpha.shape)
             if (codes.values.shape, codes.scale.shape) != tuple(map(tuple, shapes)):
                 raise BadInput(
                     f"{path}: layer {name} expects codes and scales of shapes {tuple(map(tuple, shapes))}, "
@@ -85,7 +85,9 @@ def _from_checkpoint(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise BadInput(f"{path}: its tensors are not those of its own config ({str(error).splitlines()[-1].strip()})") from None
+        raise BadInput(
+            f"{path}: its tensors are not those of its own config ({str(error).splitlines()[-1].strip()})"
+        ) from None
     return model.eval(), state.get("run", {})
 
 
@@ -113,9 +115,7 @@ def model_path(name: str) -> Path:
         if not path.is_file():
             raise BadInput(f"{name}: no such model file")
         return path
-    raise BadInput(
-        f"no model {name!r}: expected one of {', '.join(shipped) or '(none shipped)'}, or the path of a model file or checkpoint"
-    )
+    raise BadInput(f"no model {name!r}: expected {', '.join(shipped)}, or the path of a model file or checkpoint")
 
 
 def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:

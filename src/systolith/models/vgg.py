@@ -69,7 +69,7 @@ class Vgg16(nn.Module):
             squeeze(self, config.squeeze_layer, config.squeeze_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]
+        return self.classifier(self.features(x).flatten(1))
 
 
 def _narrowed(conv: QuantConv2d, in_channels: int, out_channels: int) -> QuantConv2d:

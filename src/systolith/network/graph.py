@@ -83,7 +83,5 @@ def sum_bounds(weight: NDArray[np.int64], act: IntFormat) -> tuple[NDArray[np.in
 def require_act(conv: Conv, act: NDArray) -> None:
     """Raise `BadInput` unless `act` is an integer map (C, H, W) of the layer's channels and format."""
     if act.ndim != 3 or act.shape[0] != conv.in_channels:
-        raise BadInput(
-            f"{conv.name} activations: expected shape ({conv.in_channels}, H, W), found {act.shape}"
-        )
+        raise BadInput(f"{conv.name} activations: expected shape ({conv.in_channels}, H, W), found {act.shape}")
     require_fit(f"{conv.name} activations", act, conv.act_format, ("ic", "i", "j"))

@@ -82,7 +82,7 @@ def check_exact(device: str = "cpu") -> int:
         for kj in range(3)
     )
     assert isinstance(want, Tensor)
-    wrong = int((got.cpu().long() != want).sum())
+    wrong = int((got.cpu().double() != want.double()).sum())
     if wrong:
         raise RuntimeError(
             f"this torch's convolution on {device} is not exact on integers: {wrong} of {want.numel()} "

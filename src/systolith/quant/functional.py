@@ -43,7 +43,7 @@ class _LowerBound(torch.autograd.Function):
 
 def positive(alpha: Tensor) -> Tensor:
     """Alpha kept >= 1e-3 by construction: a negative one would invert codes, a zero give NaN."""
-    return _LowerBound.apply(alpha, ALPHA_MIN)  # type: ignore[no-any-return, no-untyped-call]
+    return _LowerBound.apply(alpha, ALPHA_MIN)
 
 
 def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
@@ -55,7 +55,8 @@ def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
     wide = weight.detach().double()
     dims = list(range(1 if per_channel else 0, weight.ndim))
     mean = wide.mean(dims, keepdim=True).float()
-    std = wide.std(dims, keepdim=True, correction=1).float() if wide[0].numel() > 1 else torch.zeros_like(mean)
+    several = (wide[0] if per_channel else wide).numel() > 1
+    std = wide.std(dims, keepdim=True, correction=1).float() if several else torch.zeros_like(mean)
     std = torch.where(std > 0, std, torch.ones_like(std))
     return (weight.float() - mean) / std
 
@@ -125,12 +126,12 @@ def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: boo
     with torch.autocast(weight.device.type, enabled=False):
         clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
         normal = normalize_weight(weight, per_channel)
-        return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)  # type: ignore[no-any-return, no-untyped-call]
+        return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)
 
 
 def fake_quant_act(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
     """Codes times scale, differentiable, in the dtype of `x` (bf16 under autocast: training only)."""
-    return _FakeQuant.apply(x, alpha, largest_act_code(bits), 0.0)  # type: ignore[no-any-return, no-untyped-call]
+    return _FakeQuant.apply(x, alpha, largest_act_code(bits), 0.0)
 
 
 def best_clip(x: Tensor, largest: int, low: float) -> Tensor:

@@ -149,8 +149,8 @@ class FrozenWeight(nn.Module):
 class QuantLayer(nn.Module):
     """What `QuantConv2d` and `QuantLinear` share. Use those."""
 
-    weight: nn.Parameter | None  # type: ignore[assignment]
-    bias: nn.Parameter | None
+    weight: Any  # nn.Parameter, or None once frozen
+    bias: Any  # nn.Parameter or None
     act_quant: ActQuantizer | PixelCodes
     weight_quant: WeightQuantizer | FrozenWeight
 
@@ -158,7 +158,6 @@ class QuantLayer(nn.Module):
         """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
         if isinstance(self.weight_quant, FrozenWeight):
             return self.weight_quant.codes.float()
-        assert self.weight is not None
         return self.weight_quant.codes(self.weight)
 
     def scale(self) -> Tensor:
@@ -221,7 +220,6 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         pixels: int | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
-        assert self.weight is not None
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         self.act_quant = ActQuantizer(act_bits) if pixels is None else PixelCodes(pixels)
         self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
@@ -234,7 +232,6 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         """(N, C, H, W) real values (or uint8 pixels) to (N, O, OH, OW) real values, fp32 in eval."""
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
-        assert self.weight is not None and isinstance(self.weight_quant, WeightQuantizer)
         weight = self.weight_quant(self.weight)
         return F.conv2d(self.act_quant(x), weight, None, self.stride, self.padding, self.dilation)
 
@@ -244,15 +241,13 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, *, weight_bits: int = 8, act_bits: int = 8) -> None:
         super().__init__(in_features, out_features)
-        assert self.weight is not None and self.bias is not None
         nn.init.normal_(self.weight, std=in_features**-0.5)
         nn.init.zeros_(self.bias)
         self.act_quant = ActQuantizer(act_bits)
         self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach())
 
     def accumulate(self, act: Tensor) -> Tensor:
-        codes, bias = self.weight_codes(), self.bias_codes()
-        assert bias is not None
+        codes, bias = self.weight_codes(), (self.bias / self.scale()).round()
         acc = exact_linear(act, codes, self._bound(codes, bias))
         return acc + bias.to(acc.dtype)
 
@@ -260,7 +255,6 @@ class QuantLinear(QuantLayer, nn.Linear):
         """(N, C) real values to (N, O) real values, fp32 in eval."""
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
-        assert self.weight is not None and self.bias is not None
         scale = self.scale().detach()
         # Straight through: the forward value is the rounded bias, the gradient is the float bias's.
         bias = self.bias + ((self.bias / scale).round() * scale - self.bias).detach()
@@ -282,7 +276,7 @@ def quant_layer(model: nn.Module, name: str) -> QuantConv2d | QuantLinear:
             f"layer {name!r} is a {type(modules[name]).__name__}, which is not quantized; "
             f"the quantized layers are {', '.join(quant_layers(model))}"
         )
-    return modules[name]  # type: ignore[no-any-return]
+    return modules[name]
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ class ExactBatchNorm2d(nn.BatchNorm2d):
 
     def affine_terms(self) -> tuple[Tensor, Tensor]:
         """(A, B): A fp32 (C,), B float64 (C,)."""
-        assert self.running_var is not None and self.running_mean is not None
+        assert self.running_var is not None
+        assert self.running_mean is not None
         gain = (self.weight.double() / (self.running_var.double() + self.eps).sqrt()).float()
         return gain, self.bias.double() - self.running_mean.double() * gain.double()
 

@@ -71,7 +71,9 @@ def _decode(encoded: Sequence[bytes | Path]) -> NDArray[np.uint8]:
     return np.stack(pictures)
 
 
-def _labelled(images: NDArray[np.uint8], labels: Iterable[int], classes: Sequence[str], source: str) -> LabelledPictures:
+def _labelled(
+    images: NDArray[np.uint8], labels: Iterable[int], classes: Sequence[str], source: str
+) -> LabelledPictures:
     array = np.asarray(list(labels), dtype=np.int64)
     if len(array) == 0 or len(array) != len(images):
         raise BadInput(f"--data {source}: {len(images)} pictures and {len(array)} labels")

@@ -151,7 +151,7 @@ def train(
     flipped = torch.randint(0, 2, (used,), generator=torch.Generator().manual_seed(recipe.seed)).bool()
     rows: list[dict[str, Any]] = []
     if resume:
-        rows = _restore(out / "last.pt", recipe, model, optimizers)
+        rows = _restore(out / "last.pt", recipe, [used, holdout], model, optimizers)
     elif (out / "last.pt").exists():
         raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     else:
@@ -159,7 +159,16 @@ def train(
     loss_of, how = _training_step(model, recipe)
     per_epoch = used // min(recipe.batch, used)
     steps = recipe.epochs * per_epoch
-    report({"event": "start", "how": how, "epochs": recipe.epochs, "steps": per_epoch, "done": len(rows), "used": used})
+    report(
+        {
+            "event": "start",
+            "how": how,
+            "epochs": recipe.epochs,
+            "steps": per_epoch,
+            "done": len(rows),
+            "used": used,
+        }
+    )
 
     for epoch in range(len(rows), recipe.epochs):
         model.train()
@@ -167,7 +176,7 @@ def train(
         total, right = torch.zeros(()), 0.0
         for i, (batch, target) in enumerate(batches(images, labels, recipe, epoch, flipped)):
             loss = loss_of(batch, target)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizers.step(triangle(epoch * per_epoch + i, steps, recipe.warmup))
             total += loss.detach()
             report({"event": "step", "epoch": epoch + 1, "step": i + 1, "images": (i + 1) * len(batch)})
@@ -188,8 +197,8 @@ def train(
         )
         best = max(rows, key=lambda r: (r["holdout"], r["epoch"]))
         if best is rows[-1]:
-            _save(out / "best.pt", recipe, model, None, rows, data)
-        _save(out / "last.pt", recipe, model, optimizers, rows, data)
+            _save(out / "best.pt", recipe, [used, holdout], model, None, rows, data)
+        _save(out / "last.pt", recipe, [used, holdout], model, optimizers, rows, data)
         _write_log(out / "log.csv", rows)
         report({"event": "epoch", **rows[-1]})
     return finish(recipe, out, data, test, holdout)
@@ -227,6 +236,7 @@ def finish(
 def _save(
     path: Path,
     recipe: Recipe,
+    split: list[int],
     model: Vgg16,
     optimizers: Optimizers | None,
     rows: list[dict[str, Any]],
@@ -238,18 +248,26 @@ def _save(
         "optimizers": optimizers.state() if optimizers else None,
         "rows": rows,
         "recipe": asdict(recipe),
+        "split": split,
         "run": {"recipe": asdict(recipe), "data": data.source, "epochs": len(rows), "version": __version__},
     }
     with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 
-def _restore(path: Path, recipe: Recipe, model: Vgg16, optimizers: Optimizers) -> list[dict[str, Any]]:
+def _restore(
+    path: Path, recipe: Recipe, split: list[int], model: Vgg16, optimizers: Optimizers
+) -> list[dict[str, Any]]:
     state = read_checkpoint(path)
     if state.get("recipe") != asdict(recipe):
         before, now = state.get("recipe") or {}, asdict(recipe)
         changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if before.get(k) != now[k]]
         raise BadInput(f"{path}: --resume needs the same recipe; changed: {', '.join(changed)}")
+    if state.get("split") != split:
+        raise BadInput(
+            f"{path}: --resume needs the same pictures and --holdout; "
+            f"[trained on, held out] {state.get('split')} -> {split}"
+        )
     model.load_state_dict(state["model"])
     optimizers.load(state["optimizers"])
     return list(state["rows"])

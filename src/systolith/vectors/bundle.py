@@ -37,7 +37,9 @@ class Written:
     bytes: int
 
 
-def write_bundle(result: ArrayResult, folder: Path | str, layout: Layout | str = "course", force: bool = False) -> Written:
+def write_bundle(
+    result: ArrayResult, folder: Path | str, layout: Layout | str = "course", force: bool = False
+) -> Written:
     """Write the vector files of `result` in `layout`, with `tensors.npz` and `manifest.json`.
 
     Args:
@@ -137,11 +139,9 @@ def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
         with np.load(folder / TENSORS, allow_pickle=False) as file:
             t = {name: file[name] for name in file.files}
         signed = manifest["formats"]["act"].startswith("int")
-        spec = ArraySpec(
-            *(int(t[n]) for n in ("rows", "cols", "act_bits", "weight_bits", "psum_bits")),
-            dataflow=manifest["array"]["dataflow"],
-            overflow=manifest["array"]["overflow"],
-        )
+        sizes = {n: int(t[n]) for n in ("rows", "cols", "act_bits", "weight_bits", "psum_bits")}
+        array = manifest["array"]
+        spec = ArraySpec(**sizes, dataflow=array["dataflow"], overflow=array["overflow"])
         stride, padding, dilation = ((int(t[n][0]), int(t[n][1])) for n in ("stride", "padding", "dilation"))
         conv = Conv(
             manifest["layer"]["name"],

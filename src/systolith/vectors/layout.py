@@ -112,9 +112,7 @@ def header_lines(labels: tuple[str, str] | None, lanes: int) -> tuple[str, ...]:
     if labels is None:
         return ()
     line, lane = labels
-    named = (
-        "#" + ",".join(f"{line}{t}{lane}{n}[msb-lsb]" for n in reversed(range(lanes))) + "#" for t in (0, 1)
-    )
+    named = ("#" + ",".join(f"{line}{t}{lane}{n}[msb-lsb]" for n in reversed(range(lanes))) + "#" for t in (0, 1))
     return (*named, "#................#")
 
 

@@ -20,7 +20,7 @@ def encode_words(name: str, words: NDArray[np.integer], fmt: IntFormat) -> bytes
     require_fit(name, words, fmt, ("line", "lane"))
     count, lanes = words.shape
     text = np.empty((count, lanes * fmt.bits + 1), dtype=np.uint8)
-    np.add(to_bits(words[:, ::-1], fmt.bits).reshape(count, -1), ord("0"), out=text[:, :-1])
+    np.add(to_bits(words[:, ::-1], fmt.bits).reshape(count, lanes * fmt.bits), ord("0"), out=text[:, :-1])
     text[:, -1] = ord("\n")
     return text.tobytes()
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a named rival, both sides in one run. `python -m benchmarks.NAME`."""

@@ -1,0 +1,60 @@
+"""Shared fixtures and strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from systolith.formats import IntFormat
+from systolith.network import Conv
+
+settings.register_profile("systolith", deadline=None, max_examples=60)
+settings.load_profile("systolith")
+
+UINT4, INT4 = IntFormat(4, False), IntFormat(4, True)
+
+
+@st.composite
+def layers(draw: st.DrawFn, max_channels: int = 11, max_map: int = 7) -> tuple[Conv, np.ndarray]:
+    """A small layer and its activations: any channels, non-square maps and kernels, stride, dilation, padding."""
+    pair = st.tuples
+    kernel = draw(pair(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(pair(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(pair(st.integers(1, 2), st.integers(1, 2)))
+    padding = draw(pair(st.integers(0, 2), st.integers(0, 2)))
+    reach = [dilation[d] * (kernel[d] - 1) + 1 for d in (0, 1)]
+    size = [draw(st.integers(max(1, reach[d] - 2 * padding[d]), max_map)) for d in (0, 1)]
+    channels = draw(pair(st.integers(1, max_channels), st.integers(1, max_channels)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    signed = draw(st.booleans())
+    act_format = IntFormat(4, signed)
+    weight = rng.integers(-8, 8, (channels[1], channels[0], *kernel))
+    act = rng.integers(act_format.lo, act_format.hi + 1, (channels[0], *size))
+    return Conv("layer", weight, act_format, INT4, stride, padding, dilation), act
+
+
+@pytest.fixture(scope="session")
+def random_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained squeezed VGG16 with calibrated clip values, as a model file (its checkpoint lies beside it)."""
+    import torch
+
+    from systolith.models import Vgg16, VggConfig, config_of, save_model
+    from systolith.quant import calibrate
+
+    torch.manual_seed(7)
+    model = Vgg16(VggConfig(squeeze_layer="features.27"))
+    calibrate(model, torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
+    folder = tmp_path_factory.mktemp("model")
+    model.eval()
+    save_model(model, folder / "model.safetensors", {"data": "random"})
+    torch.save({"config": config_of(model), "model": model.state_dict()}, folder / "last.pt")
+    return folder / "model.safetensors"
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    """uint8 (count, 3, 32, 32)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)

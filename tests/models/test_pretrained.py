@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import pictures
+from systolith.formats import BadInput
+from systolith.models import Vgg16, VggConfig, build, config_of, load, load_pretrained, save_model
+from systolith.quant import calibrate, quant_layers
+from systolith.store import shipped_models
+
+
+def test_logits_equal_the_checkpoints_bit_for_bit(random_model_file: Path) -> None:
+    batch = torch.from_numpy(pictures(8))
+    checkpoint = load_pretrained(str(random_model_file.with_name("last.pt")))
+    shipped = load_pretrained(str(random_model_file))
+    with torch.no_grad():
+        assert torch.equal(checkpoint(batch), shipped(batch))
+
+
+def test_per_channel_and_other_bits_too(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = Vgg16(VggConfig(weight_bits=3, act_bits=2, first_weight_bits=8, per_channel=True, pixel_offset=128))
+    calibrate(model, torch.from_numpy(pictures(4)))
+    model.eval()
+    save_model(model, tmp_path / "m.safetensors", {"note": 1})
+    again, run = load(str(tmp_path / "m.safetensors"))
+    assert run == {"note": 1}
+    assert config_of(again) == config_of(model)
+    batch = torch.from_numpy(pictures(2, seed=5))
+    with torch.no_grad():
+        assert torch.equal(model(batch), again(batch))
+
+
+def test_a_loaded_model_is_for_eval(random_model_file: Path) -> None:
+    model = load_pretrained(str(random_model_file))
+    assert not model.training
+    with pytest.raises(BadInput, match="float checkpoint"):
+        model.train()
+    assert all(layer.weight is None for layer in quant_layers(model).values())
+
+
+def test_every_shipped_model_loads_and_answers() -> None:
+    for name in shipped_models():
+        with torch.no_grad():
+            assert load_pretrained(name)(torch.from_numpy(pictures(2))).shape == (2, 10)
+
+
+def test_unknown_and_foreign_files(tmp_path: Path, random_model_file: Path) -> None:
+    with pytest.raises(BadInput, match="no model 'resnet': expected vgg16-w4a4-s8"):
+        load("resnet")
+    with pytest.raises(BadInput, match="no such model file"):
+        load(str(tmp_path / "none.pt"))
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(BadInput, match=r"text.pt: not a readable checkpoint"):
+        load(str(tmp_path / "text.pt"))
+    whole = random_model_file.with_name("last.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match=r"cut.pt: not a readable checkpoint"):
+        load(str(tmp_path / "cut.pt"))
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
+    with pytest.raises(BadInput, match="not a checkpoint of `systolith train`"):
+        load(str(tmp_path / "foreign.pt"))
+    state = torch.load(random_model_file.with_name("last.pt"), weights_only=True)
+    state["config"]["squeeze_channels"] = 4
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(BadInput, match="not those of its own config"):
+        load(str(tmp_path / "odd.pt"))
+    with pytest.raises(BadInput, match="expected the config of a vgg16"):
+        build({"arch": "resnet"})

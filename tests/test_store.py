@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from systolith.formats import BadInput, IntFormat
+from systolith.store import (
+    Codes,
+    ModelFile,
+    atomic_file,
+    atomic_folder,
+    load_model_file,
+    save_model_file,
+    shipped_models,
+)
+
+
+def small() -> ModelFile:
+    codes = np.arange(-7, 8, dtype=np.int8).reshape(5, 3, 1, 1)
+    scale = np.array([0.25], np.float32)
+    return ModelFile(
+        {"arch": "x"},
+        {"conv": Codes(codes, IntFormat(4, True), scale, IntFormat(8, False))},
+        {"norm.weight": np.ones(5, np.float32)},
+        {"epochs": 3},
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    save_model_file(tmp_path / "deep" / "m.safetensors", small())
+    read = load_model_file(tmp_path / "deep" / "m.safetensors")
+    assert read.config == {"arch": "x"}
+    assert read.run == {"epochs": 3}
+    assert (read.codes["conv"].values == small().codes["conv"].values).all()
+    assert read.codes["conv"].format == IntFormat(4, True)
+    assert read.codes["conv"].act_format == IntFormat(8, False)
+    assert (read.floats["norm.weight"] == 1).all()
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m.safetensors"]
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    save_model_file(tmp_path / "m.safetensors", small())
+    whole = (tmp_path / "m.safetensors").read_bytes()
+    for length in range(0, len(whole), 7):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+        with pytest.raises(BadInput, match=r"cut.safetensors: not a readable model file"):
+            load_model_file(tmp_path / "cut.safetensors")
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such model file"):
+        load_model_file(tmp_path / "none.safetensors")
+    save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match="not one written by systolith"):
+        load_model_file(tmp_path / "other.safetensors")
+    save_file(
+        {"a": np.zeros(3)}, tmp_path / "v9.safetensors", {"systolith": '{"format": "systolith-model", "version": 9}'}
+    )
+    with pytest.raises(BadInput, match="expected systolith-model version 1, found systolith-model version 9"):
+        load_model_file(tmp_path / "v9.safetensors")
+
+
+def test_shipped_models_are_at_most_8_mb_and_carry_their_run() -> None:
+    assert "vgg16-w4a4-s8" in shipped_models()
+    for path in shipped_models().values():
+        assert path.stat().st_size <= 8e6
+        run = load_model_file(path).run
+        assert {"data", "epochs", "test_accuracy", "version"} <= set(run)
+
+
+def test_atomic_file_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+
+    def fail() -> None:
+        with atomic_file(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BadInput, match=r"a: cannot be written \(No space left on device\)"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def fill(path: Path, force: bool, error: Exception | None = None) -> None:
+    with atomic_folder(path, force) as temporary:
+        (temporary / "new").write_text("new")
+        if error:
+            raise error
+
+
+def test_atomic_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "a" / "b", force=False)
+    assert (tmp_path / "a" / "b" / "new").read_text() == "new"
+    with pytest.raises(BadInput, match="exists already; --force replaces it"):
+        fill(tmp_path / "a" / "b", force=False)
+    (tmp_path / "a" / "b" / "old").write_text("old")
+    for error, kind in ((OSError(errno.ENOSPC, "No space left"), BadInput), (KeyboardInterrupt(), KeyboardInterrupt)):
+        with pytest.raises(kind):
+            fill(tmp_path / "a" / "b", force=True, error=error)  # type: ignore[arg-type]
+        assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["new", "old"]
+    fill(tmp_path / "a" / "b", force=True)
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["new"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def test_atomic_folder_below_or_on_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="file is a file"):
+        fill(tmp_path / "file" / "out", force=True)
+    with pytest.raises(BadInput, match="expected a folder or nothing there"):
+        fill(tmp_path / "file", force=True)
+    assert (tmp_path / "file").read_text() == "x"

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from systolith.formats import BadInput
+from systolith.training.recipes import RECIPES, recipe
+
+
+def test_presets_name_their_models() -> None:
+    assert set(RECIPES) >= {"vgg16-w4a4-s8", "smoke"}
+    config = recipe("vgg16-w4a4-s8").model_config()
+    assert (config.weight_bits, config.act_bits, config.squeeze_layer, config.squeeze_channels) == (
+        4,
+        4,
+        "features.27",
+        8,
+    )
+
+
+def test_overrides_have_the_type_of_the_field() -> None:
+    made = recipe("smoke", ["epochs=3", "lr=0.5", "compile=true", "squeeze_layer=", "precision=bf16"])
+    assert (made.epochs, made.lr, made.compile, made.precision) == (3, 0.5, True, "bf16")
+    assert made.model_config().squeeze_layer is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "expected key=value"),
+        ("epoch=3", "with a key of weight_bits"),
+        ("epochs=three", "--set epochs: expected int, found 'three'"),
+        ("compile=maybe", "--set compile: expected bool"),
+        ("precision=fp16", "fp16 overflows"),
+        ("batch=0", "at least 1"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        recipe("smoke", [override])
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(BadInput, match="no recipe 'best': expected one of vgg16-w4a4-s8"):
+        recipe("best")

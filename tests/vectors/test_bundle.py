@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import INT4, UINT4, layers
+from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.formats import BadInput
+from systolith.network import Conv
+from systolith.vectors import bundle, read_bundle, verify_bundle, write_bundle
+
+
+def result(seed: int = 0, channels: int = 8) -> ArrayResult:
+    rng = np.random.default_rng(seed)
+    conv = Conv("layer", rng.integers(-7, 8, (8, channels, 3, 3)), UINT4, INT4, padding=(1, 1))
+    return run_layer(conv, rng.integers(0, 16, (channels, 4, 4)), ArraySpec())
+
+
+def test_tensors_are_as_documented(tmp_path: Path) -> None:
+    r = result()
+    write_bundle(r, tmp_path / "b")
+    with np.load(tmp_path / "b" / "tensors.npz") as t:
+        assert {n: t[n].shape for n in t.files} == {
+            "act": (8, 4, 4),
+            "weight": (8, 8, 3, 3),
+            "psum": (1, 1, 9, 36, 8),
+            "out": (8, 4, 4),
+            **dict.fromkeys(("rows", "cols", "act_bits", "weight_bits", "psum_bits"), ()),
+            **dict.fromkeys(("padding", "stride", "dilation"), (2,)),
+        }
+        assert all(np.issubdtype(t[n].dtype, np.integer) for n in t.files)
+        assert (t["out"] == r.out).all()
+        assert t["out"].min() < 0  # before ReLU
+
+
+def test_the_manifest_has_a_hash_of_every_file(tmp_path: Path) -> None:
+    written = write_bundle(result(), tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    files = {p.name for p in (tmp_path / "b").iterdir()}
+    assert set(manifest["sha256"]) == files - {"manifest.json"}
+    for name, expected in manifest["sha256"].items():
+        assert hashlib.sha256((tmp_path / "b" / name).read_bytes()).hexdigest() == expected
+    assert written.files == len(files) == 22
+    assert written.words == 36 + 9 * 8 + 9 * 36 + 16
+    assert written.bytes == sum(p.stat().st_size for p in (tmp_path / "b").iterdir())
+    assert manifest["layout"] == "course"
+    assert manifest["formats"] == {"act": "uint4", "weight": "int4", "psum": "int16", "out": "int16"}
+
+
+@pytest.mark.parametrize(("layout", "weight_lines"), [("course", 8), ("seed", 8)])
+def test_sizes_of_the_words(tmp_path: Path, layout: str, weight_lines: int) -> None:
+    write_bundle(result(), tmp_path / "b", layout)
+    for path in (tmp_path / "b").glob("*.txt"):
+        lines = path.read_text().split("\n")
+        assert lines.pop() == ""
+        assert all(line.startswith("#") and " " not in line for line in lines[:3])
+        width = 32 if path.name.startswith(("activation", "weight")) else 128
+        assert {len(line) for line in lines[3:]} == {width}
+        if path.name.startswith("weight"):
+            assert len(lines) - 3 == weight_lines
+    if layout == "seed":
+        assert len((tmp_path / "b" / "psum.txt").read_text().split()) - 3 == 9 * 36
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_bundle(result(), tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@given(layers(), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.sampled_from(["wrap", "saturate"]))
+def test_what_is_written_can_be_read_and_holds(
+    case: tuple[Conv, np.ndarray], size: tuple[int, int], overflow: str
+) -> None:
+    r = run_layer(case[0], case[1], ArraySpec(*size, psum_bits=12, overflow=overflow))
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(r, Path(folder) / "b")
+        equalities = verify_bundle(Path(folder) / "b")
+        again, _ = read_bundle(Path(folder) / "b")
+    assert all(e.holds for e in equalities)
+    assert [e.compared for e in equalities[:2]] == [r.psum.size, r.out.size]
+    assert (again.act == r.act).all()
+    assert (again.mapping.conv.weight == r.mapping.conv.weight).all()
+
+
+def test_a_changed_word_is_found(tmp_path: Path) -> None:
+    write_bundle(result(), tmp_path / "b")
+    path = tmp_path / "b" / "psum_itile0_otile0_kij3.txt"
+    lines = path.read_text().split("\n")
+    lines[3 + 10] = lines[3 + 10][:-1] + ("1" if lines[3 + 10][-1] == "0" else "0")
+    path.write_text("\n".join(lines))
+    words = verify_bundle(tmp_path / "b")[2]
+    assert (words.compared, words.different) == (8 * (36 + 9 * 8 + 9 * 36 + 16), 1)
+    assert words.first.startswith("psum_itile0_otile0_kij3.txt [line 10, lane 0] expected")
+
+
+def test_changed_tensors_are_found(tmp_path: Path) -> None:
+    r = result()
+    r.psum[0, 0, 4, 7, 2] += 1
+    write_bundle(r, tmp_path / "b")
+    psums = verify_bundle(tmp_path / "b")[0]
+    assert psums.different == 1
+    assert psums.first.startswith("[ic_tile 0, oc_tile 0, kij 4, nij 7, col 2] expected")
+
+
+def test_damaged_bundles(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not a readable bundle"):
+        verify_bundle(tmp_path)
+    write_bundle(result(), tmp_path / "b")
+    (tmp_path / "b" / "out.txt").unlink()
+    with pytest.raises(BadInput, match=r"out.txt: cannot be read"):
+        verify_bundle(tmp_path / "b")
+    (tmp_path / "b" / "tensors.npz").write_bytes(b"PK")
+    with pytest.raises(BadInput, match="not a readable bundle"):
+        verify_bundle(tmp_path / "b")
+
+
+def test_a_value_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    r = result()
+    r.psum[0, 0, 8, 35, 7] = 40000
+    with pytest.raises(BadInput, match=r"psum_itile0_otile0_kij8.txt\[line 35, lane 7\] is 40000, outside"):
+        write_bundle(r, tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(result(), tmp_path / "b")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle.np, "savez", full)  # by then the text files are written
+    for target, force in (("new", False), ("b", True)):
+        with pytest.raises(BadInput, match="No space left on device"):
+            write_bundle(result(1), tmp_path / target, force=force)
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()} == before
+
+
+def test_the_folder_is_readable_by_others(tmp_path: Path) -> None:
+    os.umask(0o022)
+    write_bundle(result(), tmp_path / "b")
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o755
+    shutil.rmtree(tmp_path / "b")
