@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-slow lint format bench clean
+.PHONY: run test test-slow lint format docs bench clean
 
 run: $(READY)
 	$(BIN)/systolith run --out build/run --force
@@ -23,6 +23,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)
+	$(BIN)/python tools/readme.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mapping

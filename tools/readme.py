@@ -1,0 +1,74 @@
+"""Write the screen of `systolith run`, and the shipped models' facts, into README.md and docs/models.md.
+
+python tools/readme.py           # rewrite
+python tools/readme.py --check   # exit code 1 if they are out of date
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from systolith.store import load_model_file, shipped_models
+
+ROOT = Path(__file__).parents[1]
+
+
+def screen() -> str:
+    """What `make run` prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "systolith", "run", "--out", "build/run"]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return f"```text\n{result.stdout.rstrip()}\n```"
+
+
+def models() -> str:
+    """A table of the shipped models, from the metadata in their files."""
+    lines = [
+        "| model | accuracy | test pictures | held out | epochs (chosen) | training | size |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, path in shipped_models().items():
+        run = load_model_file(path).run
+        accuracy = f"{run['test_accuracy']:.2%} ({run['test_correct']:,} of {run['test_total']:,})"
+        cells = (
+            f"`{name}`",
+            f"{run['test_accuracy']:.2%} ({run['test_correct']:,} of {run['test_total']:,})",
+            run["test_data"],
+            f"{run['holdout_accuracy']:.2%} of {run['holdout_pictures']:,}",
+            f"{run['epochs']} ({run['chosen_epoch']})",
+            f"{run['seconds'] / 60:.0f} min on {run['train_pictures']:,} pictures of {run['data']}",
+            f"{path.stat().st_size / 1e6:.1f} MB",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def filled(text: str, marker: str, content: str) -> str:
+    """`text` with what stands between `<!-- marker... -->` and `<!-- end -->` replaced."""
+    pattern = re.compile(rf"(<!-- {marker}[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"no marker {marker!r}")
+    return pattern.sub(lambda m: f"{m[1]}{content}\n{m[2]}", text)
+
+
+def main() -> None:
+    """Rewrite, or check with `--check`."""
+    stale = []
+    for name, marker, content in (("README.md", "run:", screen()), ("docs/models.md", "models:", models())):
+        path = ROOT / name
+        old = path.read_text()
+        new = filled(old, marker, content)
+        if old != new:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        raise SystemExit(f"out of date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()
