@@ -33,7 +33,6 @@ def models() -> str:
     ]
     for name, path in shipped_models().items():
         run = load_model_file(path).run
-        accuracy = f"{run['test_accuracy']:.2%} ({run['test_correct']:,} of {run['test_total']:,})"
         cells = (
             f"`{name}`",
             f"{run['test_accuracy']:.2%} ({run['test_correct']:,} of {run['test_total']:,})",
