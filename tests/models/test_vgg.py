@@ -50,7 +50,7 @@ def test_squeeze_of_another_layer_keeps_the_leading_weights() -> None:
     [
         ("features.99", 8, "no layer 'features.99'"),
         ("classifier", 8, "no layer 'classifier' inside a Sequential"),
-        ("features.28", 8, "must be a quantized convolution"),
+        ("features.28", 8, "must be a convolution"),
         ("features.0", 8, "with one before and one after"),
         ("features.40", 8, "with one before and one after"),
         ("features.27", 0, "at least 1 channel, found 0"),

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-
 from conftest import pictures
+
 from systolith.formats import BadInput
 from systolith.models import load
 from systolith.models.pretrained import read_checkpoint
@@ -16,37 +21,37 @@ from systolith.training import loop
 from systolith.training.data import LabelledPictures
 from systolith.training.recipes import recipe
 
-SMALL = recipe("smoke", ["batch=16", "train_limit=32"])
+SMALL = recipe("smoke", ["batch=16", "train_limit=48"])
 
 
-def data(count: int = 48) -> LabelledPictures:
+def data(count: int = 64) -> LabelledPictures:
     labels = np.random.default_rng(1).integers(0, 10, count)
     return LabelledPictures(pictures(count), labels, tuple("abcdefghij"), "noise")
 
 
-def test_triangle() -> None:
-    # 10 steps, warm-up 20 %: up over 2 steps, then down over 8.
-    assert [loop.triangle(i, 10, 0.2) for i in range(10)] == [
-        0.5,
-        1.0,
-        1.0,
-        7 / 8,
-        6 / 8,
-        5 / 8,
-        4 / 8,
-        3 / 8,
-        2 / 8,
-        1 / 8,
-    ]
-    assert loop.triangle(0, 1, 0.2) == 1.0
+def same_result(a: Path, b: Path) -> None:
+    """Both runs' last parameters, buffers and optimizer states are bit-identical."""
+    states = [read_checkpoint(run / "last.pt") for run in (a, b)]
+    for part in ("model", "optimizers"):
+        flat = [torch.utils._pytree.tree_flatten_with_path(state[part])[0] for state in states]
+        assert len(flat[0]) == len(flat[1])
+        for (path, one), (_, other) in zip(*flat, strict=True):
+            assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, path
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs without interruption."""
+    folder = tmp_path_factory.mktemp("straight")
+    loop.train(SMALL, data(), folder, test=data(20), holdout=16)
+    return folder
 
 
 def test_batches_are_a_function_of_seed_and_epoch() -> None:
     images, labels = torch.from_numpy(pictures(40)), torch.arange(40)
-    flipped = torch.zeros(40, dtype=torch.bool)
 
-    def epoch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = list(loop.batches(images, labels, SMALL, number, flipped))
+    def epoch(number: int, *place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = list(loop.batches(images, labels, SMALL, number, *place))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     first, again, second = epoch(0), epoch(0), epoch(1)
@@ -55,44 +60,86 @@ def test_batches_are_a_function_of_seed_and_epoch() -> None:
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[1], second[1])
     assert len(set(first[1].tolist())) == 32  # each picture at most once
+    assert torch.equal(epoch(0, 1)[0], first[0][16:])  # from step 1 on
+    for rank in (0, 1):  # two processes share each batch
+        assert torch.equal(epoch(0, 0, rank, 2)[0], first[0][rank::2])
 
 
-def test_an_interrupted_run_resumes_to_the_same_result(tmp_path: Path) -> None:
-    straight = loop.train(SMALL, data(), tmp_path / "a", holdout=16)
+def test_every_picture_is_flipped_every_other_epoch() -> None:
+    ramp = torch.arange(32, dtype=torch.uint8).expand(8, 3, 32, 32).contiguous()
+    one = recipe("smoke", ["batch=8"])
+    seen: dict[int, list[bool]] = {i: [] for i in range(8)}
+    for epoch in range(4):
+        for batch, labels in loop.batches(ramp, torch.arange(8), one, epoch):
+            for picture, label in zip(batch, labels.tolist(), strict=True):
+                seen[label].append(bool(picture[0, 16, 10] > picture[0, 16, 20]))
+    for flips in seen.values():
+        assert flips in ([True, False, True, False], [False, True, False, True])
+    assert len({tuple(flips) for flips in seen.values()}) == 2
 
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "step" and event["epoch"] == 2:
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(SMALL, data(), tmp_path / "b", holdout=16, report=stop)
-    assert len(read_checkpoint(tmp_path / "b" / "last.pt")["rows"]) == 1
-    resumed = loop.train(SMALL, data(), tmp_path / "b", holdout=16, resume=True)
-    states = [read_checkpoint(tmp_path / run / "last.pt") for run in "ab"]
-    for name, tensor in states[0]["model"].items():
-        assert torch.equal(tensor, states[1]["model"][name]), name
-    timing = ("seconds", "images_per_s")
-    assert {k: v for k, v in straight.items() if k not in timing} == {
-        k: v for k, v in resumed.items() if k not in timing
-    }
-
-    # What a run leaves, and what it refuses.
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["best.pt", "last.pt", "log.csv", "model.safetensors"]
-    rows = list(csv.DictReader((tmp_path / "a" / "log.csv").open()))
+def test_what_a_run_leaves(straight: Path) -> None:
+    names = {p.name for p in straight.iterdir()}
+    assert names == {"best.pt", "last.pt", "log.csv", "model.safetensors", "run.json"}
+    rows = list(csv.DictReader((straight / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    run = json.loads((straight / "run.json").read_text())
+    assert run["test_total"] == 20
+    assert run["test_accuracy"] == run["test_correct"] / 20
     batch = torch.from_numpy(pictures(4, seed=3))
     with torch.no_grad():
-        assert torch.equal(
-            load(str(tmp_path / "a" / "best.pt"))[0](batch), load(str(tmp_path / "a/model.safetensors"))[0](batch)
-        )
+        best, exported = (load(str(straight / n))[0](batch) for n in ("best.pt", "model.safetensors"))
+    assert torch.equal(best, exported)
+
+
+def test_a_folder_holds_one_run(straight: Path) -> None:
     with pytest.raises(BadInput, match="holds a run already; --resume"):
-        loop.train(SMALL, data(), tmp_path / "a", holdout=16)
-    with pytest.raises(BadInput, match=r"needs the same pictures and --holdout; .* \[32, 16\] -> \[31, 17\]"):
-        loop.train(SMALL, data(), tmp_path / "a", resume=True, holdout=17)
-    with pytest.raises(BadInput, match=r"needs the same recipe; changed: epochs 2 -> 3"):
-        loop.train(
-            recipe("smoke", ["batch=16", "train_limit=32", "epochs=3"]), data(), tmp_path / "a", resume=True, holdout=16
-        )
+        loop.train(SMALL, data(), straight, holdout=16)
+    other = recipe("smoke", ["batch=16", "train_limit=48", "epochs=3"])
+    with pytest.raises(BadInput, match="needs the same recipe; changed: epochs 2 -> 3"):
+        loop.train(other, data(), straight, resume=True, holdout=16)
+    with pytest.raises(BadInput, match=r"same pictures and --holdout; .* \[48, 16\] -> \[47, 17\]"):
+        loop.train(SMALL, data(), straight, resume=True, holdout=17)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from training.test_loop import SMALL, data, loop
+
+def report(event):
+    if event["event"] == "step" and (event["epoch"], event["step"]) == (2, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.train(SMALL, data(), Path({out!r}), holdout=16, minutes={minutes}, report=report)
+"""
+
+
+@pytest.mark.parametrize("minutes", [0, 99])  # a checkpoint at every step, or only at the end of an epoch
+def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path, minutes: int) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path), minutes=minutes)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == -signal.SIGKILL
+    progress = read_checkpoint(tmp_path / "last.pt")["progress"]
+    assert (len(progress["rows"]), progress["step"]) == ((1, 1) if minutes == 0 else (1, 0))
+    loop.train(SMALL, data(), tmp_path, holdout=16, resume=True)
+    same_result(straight, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_the_step_and_resumes(straight: Path, tmp_path: Path, kind: signal.Signals) -> None:
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and (event["epoch"], event["step"]) == (1, 2):
+            os.kill(os.getpid(), kind)
+
+    before = signal.getsignal(kind)
+    with pytest.raises(loop.Interrupted, match=f"{kind.name} in epoch 1, step 2: saved"):
+        loop.train(SMALL, data(), tmp_path, holdout=16, report=report)
+    assert signal.getsignal(kind) is before
+    assert read_checkpoint(tmp_path / "last.pt")["progress"]["step"] == 2
+    loop.train(SMALL, data(), tmp_path, holdout=16, resume=True)
+    same_result(straight, tmp_path)
 
 
 def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
@@ -106,9 +153,8 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
         seen.append(len(images))
         if len(images) == 16:
             assert torch.equal(images, torch.from_numpy(everything.images[-16:]))
-            right = int(next(answers) * 16)
             truth = torch.from_numpy(everything.labels[-16:]).clone()
-            truth[right:] += 1
+            truth[int(next(answers) * 16) :] += 1
             return truth
         return torch.zeros(len(images), dtype=torch.int64)
 
@@ -119,12 +165,56 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
     assert run["test_accuracy"] == float((data(20).labels == 0).mean())
 
 
-def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"the loss became nan in epoch 1"):
-        loop.train(recipe("smoke", ["batch=16", "train_limit=32", "logit_scale=nan"]), data(), tmp_path, holdout=8)
-    assert not (tmp_path / "last.pt").exists()
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("logit_scale=nan", "epoch 1, step 1: the loss itself, behind the last layer"),
+        ("lr=1e38", r"epoch 1, step 2: parameter features\.0\.weight"),  # the first step throws the weights away
+    ],
+)
+def test_a_loss_that_is_not_a_number_is_located(tmp_path: Path, change: str, place: str) -> None:
+    with pytest.raises(BadInput, match=f"the loss is not a number: {place}; .*last.pt is from before"):
+        loop.train(recipe("smoke", ["batch=16", "train_limit=48", change]), data(), tmp_path, holdout=8)
+    assert read_checkpoint(tmp_path / "last.pt")["progress"]["rows"] == []
+
+
+def test_too_little_memory_halves_the_batch_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, notes, used = loop.accumulate, [], []
+
+    def small(loss_of: Any, batch: torch.Tensor, target: torch.Tensor, parts: int) -> torch.Tensor:
+        if len(batch) // parts > 4:
+            raise torch.OutOfMemoryError("simulated: only 4 pictures fit")
+        used.append(parts)
+        return real(loss_of, batch, target, parts)
+
+    monkeypatch.setattr(loop, "accumulate", small)
+    loop.train(
+        recipe("smoke", ["batch=16", "train_limit=32", "epochs=1"]),
+        data(48),
+        tmp_path,
+        holdout=8,
+        report=lambda e: notes.append(e["text"]) if e["event"] == "note" else None,
+    )
+    assert used == [4, 4]
+    assert [n for n in notes if "memory" in n] == [
+        f"too little memory: batches of 16 now in {parts} parts, accumulated" for parts in (2, 4)
+    ]
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
+    layer = torch.nn.Linear(5, 3)
+    x, y = torch.randn(8, 5), torch.randint(0, 3, (8,))
+
+    def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(layer(images), labels)
+
+    whole = loop.accumulate(loss_of, x, y, 1)
+    gradient = layer.weight.grad.clone()  # type: ignore[union-attr]
+    layer.weight.grad = None
+    assert torch.allclose(loop.accumulate(loss_of, x, y, 4), whole)
+    assert torch.allclose(layer.weight.grad, gradient, atol=1e-6)  # type: ignore[arg-type]
 
 
 def test_holdout_must_leave_something(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--holdout 48: there are only 48 training pictures"):
-        loop.train(SMALL, data(), tmp_path, holdout=48)
+    with pytest.raises(BadInput, match="--holdout 64: there are only 64 training pictures"):
+        loop.train(SMALL, data(), tmp_path, holdout=64)

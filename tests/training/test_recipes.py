@@ -18,8 +18,8 @@ def test_presets_name_their_models() -> None:
 
 
 def test_overrides_have_the_type_of_the_field() -> None:
-    made = recipe("smoke", ["epochs=3", "lr=0.5", "compile=true", "squeeze_layer=", "precision=bf16"])
-    assert (made.epochs, made.lr, made.compile, made.precision) == (3, 0.5, True, "bf16")
+    made = recipe("smoke", ["epochs=3", "lr=0.5", "compile=yes", "squeeze_layer=", "precision=bf16"])
+    assert (made.epochs, made.lr, made.compile, made.precision) == (3, 0.5, "yes", "bf16")
     assert made.model_config().squeeze_layer is None
 
 
@@ -29,7 +29,8 @@ def test_overrides_have_the_type_of_the_field() -> None:
         ("epochs", "expected key=value"),
         ("epoch=3", "with a key of weight_bits"),
         ("epochs=three", "--set epochs: expected int, found 'three'"),
-        ("compile=maybe", "--set compile: expected bool"),
+        ("compile=maybe", "--set compile: expected auto or yes or no, found .maybe."),
+        ("per_channel=maybe", "--set per_channel: expected bool"),
         ("precision=fp16", "fp16 overflows"),
         ("batch=0", "at least 1"),
     ],

@@ -17,8 +17,9 @@ def evaluate(
     limit: Annotated[int, typer.Option("--limit", help="Only the first so many pictures (0: all).")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Accuracy of a model on the test split of a data set."""
+    """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
     common.require_extra("torch", "torch", "evaluate")
+    import numpy as np
     import torch
     from rich.console import Console
     from rich.progress import Progress
@@ -30,21 +31,30 @@ def evaluate(
     network, run = load(model)
     pictures = load_data(data, "test")
     total = min(limit, len(pictures)) if limit > 0 else len(pictures)
-    images, labels = torch.from_numpy(pictures.images[:total]), torch.from_numpy(pictures.labels[:total])
-    begin, correct = time.perf_counter(), 0
+    images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
+    begin, answers = time.perf_counter(), []
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("evaluating", total=total)
-        for part, truth in zip(images.split(250), labels.split(250), strict=True):
-            correct += int((predict(network, part) == truth).sum())
+        for part in images.split(250):
+            answers.append(predict(network, part).numpy())
             bar.advance(task, len(part))
     rate = total / (time.perf_counter() - begin)
-    accuracy = correct / total
+    # A network may know more classes than the data set names, never fewer.
+    size = max(len(pictures.classes), network.config.classes)
+    names = [*pictures.classes, *(str(i) for i in range(len(pictures.classes), size))]
+    confusion = np.zeros((size, size), dtype=np.int64)
+    np.add.at(confusion, (labels, np.concatenate(answers)), 1)
+    correct, counts = int(confusion.trace()), confusion.sum(1)
+    per_class = {n: int(confusion[i, i]) / int(counts[i]) for i, n in enumerate(names) if counts[i]}
     if as_json:
         common.print_json(
             {
-                "accuracy": accuracy,
+                "accuracy": correct / total,
                 "correct": correct,
                 "total": total,
+                "per_class": per_class,
+                "classes": names,
+                "confusion": confusion.tolist(),
                 "model": model,
                 "data": pictures.source,
                 "images_per_s": round(rate, 1),
@@ -52,11 +62,18 @@ def evaluate(
             }
         )
         return
+
+    width = max(20, *map(len, names))
+    print(f"{'is, and is taken for':<{width}}  " + " ".join(f"{n[:6]:>6}" for n in names) + "   right")
+    for i, name in enumerate(names):
+        if counts[i]:
+            row = " ".join(f"{int(n):6d}" for n in confusion[i])
+            print(f"{name:<{width}}  {row}  {per_class[name]:6.1%}")
     common.print_rows(
         [
             ("model", model),
             ("data", pictures.source),
             ("speed", f"{rate:.0f} images/s"),
-            ("accuracy", f"{accuracy:.2%}: {correct:,} of {total:,} correct (quantized, fp32, codes first)"),
+            ("accuracy", f"{correct / total:.2%}: {correct:,} of {total:,} correct (quantized, fp32, codes first)"),
         ]
     )

@@ -19,17 +19,26 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, overrides the recipe; repeatable.")
     ] = None,
+    bits: Annotated[int | None, typer.Option("--bits", help="32: the recipe's float twin.")] = None,
     holdout: Annotated[int, typer.Option("--holdout", help="Training pictures kept out to choose the epoch.")] = 1000,
+    stages: Annotated[
+        Path | None, typer.Option("--stages", help="Where runs that this one stands on live. [default: OUT/stages]")
+    ] = None,
+    minutes: Annotated[float, typer.Option("--checkpoint-minutes", help="Between checkpoints in an epoch.")] = 10.0,
     as_json: options.Json = False,
 ) -> None:
-    """Train a network by a recipe: leaves last.pt, best.pt, log.csv and model.safetensors in --out."""
+    """Train a network by a recipe: leaves checkpoints, log, curves and model.safetensors in --out."""
     common.require_extra("torch", "torch", "train")
+    common.require_extra("accelerate", "train", "train")
     from systolith.formats import BadInput
+    from systolith.report.curves import plot_curves
+    from systolith.training.chain import train_chain
     from systolith.training.data import load_data
-    from systolith.training.loop import train as run_recipe
+    from systolith.training.logs import tensorboard
+    from systolith.training.loop import Interrupted
     from systolith.training.recipes import recipe as find_recipe
 
-    chosen = find_recipe(recipe, changes or [])
+    chosen = find_recipe(recipe, changes or [], bits)
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out {out}: expected a folder, found a file")
     pictures = load_data(data, "train")
@@ -38,18 +47,25 @@ def train(
     except BadInput as error:
         common.note(f"no test accuracy at the end: {error}")
         test = None
-    with _Progress() as progress:
-        run = run_recipe(chosen, pictures, out, test=test, holdout=holdout, resume=resume, report=progress.report)
+    kept = {"test": test, "holdout": holdout, "minutes": minutes, "resume": resume}
+    try:
+        with _Progress() as progress:
+            report = tensorboard(out / "tensorboard", progress.report)
+            run = train_chain(chosen, pictures, out, stages or out / "stages", report=report, **kept)  # type: ignore[arg-type]
+    except Interrupted as stop:
+        common.note(f"stopped by {stop}")
+        raise typer.Exit(130) from None
+    if not run:
+        return  # a process that is not the main one
+    plot_curves(out / "log.csv", out / "curves.png")
     if as_json:
-        common.print_json({**run, "model": str(out / "model.safetensors")})
+        common.print_json({**run, "folder": str(out)})
         return
-    rows = [("run", f"{out}: last.pt, best.pt, log.csv, model.safetensors"), ("epochs", f"{run['epochs']}")]
-    rows += [
-        (
-            "chosen",
-            f"epoch {run['chosen_epoch']}, {run['holdout_accuracy']:.2%} of {holdout} pictures held out",
-        )
-    ]
+    rows = [("run", f"{out}: last.pt, best.pt, log.csv, run.json, curves.png")]
+    if (out / "model.safetensors").exists():
+        rows += [("model", f"{out / 'model.safetensors'}")]
+    rows += [("epochs", f"{run['epochs']}")]
+    rows += [("chosen", f"epoch {run['chosen_epoch']}, {run['holdout_accuracy']:.2%} of {holdout} pictures held out")]
     if "test_accuracy" in run:
         rows += [("accuracy", f"{run['test_accuracy']:.2%} on {run['test_data']}")]
     common.print_rows(rows)
@@ -62,7 +78,7 @@ class _Progress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, markup=False)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -73,7 +89,6 @@ class _Progress:
             disable=not self.console.is_terminal,
         )
         self.bar.__enter__()
-        self.begin = time.perf_counter()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -81,17 +96,23 @@ class _Progress:
 
     def report(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "start":
-            self.per_epoch, self.epochs = event["steps"], event["epochs"]
+        if kind == "note":
+            self.console.print(event["text"])
+        elif kind == "start":
+            self.start, self.mark = event, None
+            for task in self.bar.task_ids:
+                self.bar.remove_task(task)
             total = event["steps"] * event["epochs"]
-            self.task = self.bar.add_task("training", total=total, completed=event["done"] * event["steps"], rate="")
-            self.console.print(f"{event['used']:,} pictures, {event['epochs']} epochs, {event['how']}")
+            self.task = self.bar.add_task("training", total=total, completed=event["done"], rate="")
+            self.console.print(f"{event['how']}: {event['used']:,} pictures, {event['epochs']} epochs")
         elif kind == "step":
-            if event["step"] == 1:
-                self.begin, self.first = time.perf_counter(), event["images"]
-            rate = (event["images"] - self.first) / max(1e-9, time.perf_counter() - self.begin)
-            done = (event["epoch"] - 1) * self.per_epoch + event["step"]
-            label = f"epoch {event['epoch']}/{self.epochs}"
+            done = (event["epoch"] - 1) * self.start["steps"] + event["step"]
+            now = time.perf_counter()
+            # The first step of all compiles, the first of an epoch waits for the evaluation: rates count from a step.
+            if self.mark is None or event["step"] == 1:
+                self.mark = (done, now)
+            rate = (done - self.mark[0]) * self.start["batch"] / max(1e-9, now - self.mark[1])
+            label = f"epoch {event['epoch']}/{self.start['epochs']}"
             self.bar.update(self.task, completed=done, description=label, rate=f"{rate:.0f} images/s")
         elif kind == "epoch":
             self.console.print(

@@ -22,7 +22,8 @@ _PLAN: tuple[int | str, ...] = (
 class VggConfig:
     """Everything that fixes the shape and the formats of the network.
 
-    `first_weight_bits`: of the first convolution. `squeeze_layer` is None for the plain network.
+    `first_weight_bits`: of the first convolution. `squeeze_layer` is None for the plain network. `weight_bits` 32 is
+    the float twin: the same network of torch's own layers, without a quantizer.
     """
 
     weight_bits: int = 4
@@ -43,28 +44,21 @@ class Vgg16(nn.Module):
 
     def __init__(self, config: VggConfig) -> None:
         super().__init__()
+        if (config.weight_bits == 32) != (config.act_bits == 32):
+            raise BadInput(f"weight_bits {config.weight_bits} and act_bits {config.act_bits}: both are 32, or neither")
         self.config = config
+        is_float = config.weight_bits == 32
         layers: list[nn.Module] = []
         channels = 3
         for item in _PLAN:
             if isinstance(item, str):
                 layers.append(nn.MaxPool2d(2))
                 continue
-            first = not layers
-            conv = QuantConv2d(
-                channels,
-                item,
-                3,
-                padding=1,
-                weight_bits=config.first_weight_bits if first else config.weight_bits,
-                act_bits=config.act_bits,
-                per_channel=config.per_channel,
-                pixels=config.pixel_offset if first else None,
-            )
-            layers += [conv, ExactBatchNorm2d(item), nn.ReLU(inplace=True)]
+            layers += [_conv(config, channels, item, first=not layers), ExactBatchNorm2d(item)]
+            layers.append(nn.ReLU(inplace=True))
             channels = item
         self.features = nn.Sequential(*layers)
-        self.classifier = QuantLinear(channels, config.classes)
+        self.classifier = (nn.Linear if is_float else QuantLinear)(channels, config.classes)
         if config.squeeze_layer is not None:
             squeeze(self, config.squeeze_layer, config.squeeze_channels)
 
@@ -72,27 +66,51 @@ class Vgg16(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def _narrowed(conv: QuantConv2d, in_channels: int, out_channels: int) -> QuantConv2d:
-    """A copy with fewer channels that keeps the leading weights."""
-    assert conv.weight is not None
-    new = QuantConv2d(
+class FloatConv2d(nn.Conv2d):
+    """A convolution without quantizers that takes uint8 pictures too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.is_floating_point() else x.to(self.weight.dtype))
+
+
+def _conv(config: VggConfig, in_channels: int, out_channels: int, first: bool) -> nn.Conv2d:
+    if config.weight_bits == 32:
+        conv = FloatConv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        return conv
+    return QuantConv2d(
         in_channels,
         out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        weight_bits=conv.weight_quant.bits,
-        act_bits=conv.act_quant.bits,
-        per_channel=conv.weight_quant.per_channel,
-        pixels=getattr(conv.act_quant, "offset", None),
+        3,
+        padding=1,
+        weight_bits=config.first_weight_bits if first else config.weight_bits,
+        act_bits=config.act_bits,
+        per_channel=config.per_channel,
+        pixels=config.pixel_offset if first else None,
     )
-    assert new.weight is not None
+
+
+def _narrowed(conv: nn.Conv2d, in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A copy with fewer channels that keeps the leading weights."""
+    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    if isinstance(conv, QuantConv2d):
+        new: nn.Conv2d = QuantConv2d(
+            in_channels,
+            out_channels,
+            *geometry,  # type: ignore[arg-type]
+            weight_bits=conv.weight_quant.bits,
+            act_bits=conv.act_quant.bits,
+            per_channel=conv.weight_quant.per_channel,
+            pixels=getattr(conv.act_quant, "offset", None),
+        )
+    else:
+        new = FloatConv2d(in_channels, out_channels, *geometry, bias=False)  # type: ignore[arg-type]
     with torch.no_grad():
         # Keep the variance a layer of the new fan-in would start with.
         gain = (conv.in_channels / in_channels) ** 0.5
         new.weight.copy_(conv.weight[:out_channels, :in_channels] * gain)
-        new.weight_quant.initialize(new.weight)  # type: ignore[operator]
+        if isinstance(new, QuantConv2d):
+            new.weight_quant.initialize(new.weight)  # type: ignore[operator]
     return new
 
 
@@ -114,10 +132,10 @@ def squeeze(model: nn.Module, layer: str = "features.27", channels: int = 8) -> 
     if channels < 1:
         raise BadInput(f"squeeze: expected at least 1 channel, found {channels}")
     at = int(index_text)
-    convs = [i for i, m in enumerate(seq) if isinstance(m, QuantConv2d)]
+    convs = [i for i, m in enumerate(seq) if isinstance(m, nn.Conv2d)]
     if at not in convs[1:-1]:
         raise BadInput(
-            f"squeeze: {layer!r} must be a quantized convolution with one before and one after it: "
+            f"squeeze: {layer!r} must be a convolution with one before and one after it: "
             f"{', '.join(f'{parent}.{i}' for i in convs[1:-1])}"
         )
     if not isinstance(seq[at + 1], ExactBatchNorm2d):

@@ -1,15 +1,17 @@
 """The training loop: one file to read in a sitting.
 
-Tricks, by name: Muon on the convolutions (Jordan et al. 2024), AdamW on the rest, triangular learning rate, label
-smoothing, alternating flip (Jordan, "94% on CIFAR-10 in 3.29 seconds", 2024), reflected pad-crop, clip values from data
-before the first step.
+Tricks, by name: Muon on the convolutions, AdamW on the rest (`optim.py`), a triangular learning rate, label smoothing,
+distillation, alternating flip (Jordan, "94% on CIFAR-10 in 3.29 seconds", 2024), reflected pad-crop, clip values
+from data before the first step. The step runs in bf16 autocast, evaluation always in fp32, codes first.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import json
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -17,74 +19,60 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from systolith import __version__
 from systolith.formats import BadInput
-from systolith.models import Vgg16, build, config_of, save_model
+from systolith.models import Vgg16, build, save_model
 from systolith.models.pretrained import read_checkpoint
-from systolith.quant import QuantConv2d, calibrate, check_exact
+from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
 from systolith.training.augment import crop, flip
 from systolith.training.data import LabelledPictures
+from systolith.training.distill import Teacher
+from systolith.training.fault import locate
+from systolith.training.optim import Optimizers, fraction
 from systolith.training.recipes import Recipe
+from systolith.training.state import Identity, Progress, restore_checkpoint, save_checkpoint, write_log
 
 Report = Callable[[dict[str, Any]], None]
+LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
+PAYS_FROM = 600  # steps from which a minute of compilation pays
 
 
-class Optimizers:
-    """Muon on the convolutions' matrices and AdamW on everything else, stepped as one.
-
-    torch's Muon takes matrices only: it gets a (O, I*KH*KW) view of each convolution's weight.
-    """
-
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        self.weights = [m.weight for m in model.modules() if isinstance(m, QuantConv2d) and m.weight is not None]
-        self.matrices = [nn.Parameter(w.detach().flatten(1)) for w in self.weights]
-        chosen = {id(w) for w in self.weights}
-        rest = [p for p in model.parameters() if id(p) not in chosen]
-        self.muon = torch.optim.Muon(self.matrices, lr=recipe.lr, momentum=recipe.momentum, weight_decay=0.0)
-        self.adam = torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
-        self.peaks = (recipe.lr, recipe.lr_rest)
-
-    def step(self, fraction: float) -> None:
-        """One step at `fraction` of the peak learning rates; gradients are cleared."""
-        for weight, matrix in zip(self.weights, self.matrices, strict=True):
-            assert weight.grad is not None
-            matrix.grad = weight.grad.reshape(matrix.shape)
-        for optimizer, peak in zip((self.muon, self.adam), self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * fraction
-            optimizer.step()
-        for parameter in (*self.weights, *self.matrices, *self.adam.param_groups[0]["params"]):
-            parameter.grad = None
-
-    def state(self) -> dict[str, Any]:
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.muon.load_state_dict(state["muon"])
-        self.adam.load_state_dict(state["adam"])
-
-
-def triangle(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate fraction of `step` (0-based): up to 1 over `warmup*steps`, then linearly towards 0."""
-    rise = max(1.0, warmup * steps)
-    return min((step + 1) / rise, (steps - step) / max(1.0, steps - rise))
+class Interrupted(Exception):
+    """The run was asked to stop and has saved where it is."""
 
 
 def batches(
-    images: Tensor, labels: Tensor, recipe: Recipe, epoch: int, flipped: Tensor
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    epoch: int,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented batches of one epoch, a function of (seed, epoch) alone, so that a resumed run sees the same."""
+    """Augmented batches of one epoch from step `start` on, this process's share of each.
+
+    A function of (seed, epoch) alone, so that a resumed run sees the same. A picture is flipped every other epoch.
+    """
+    count = len(images)
+    flipped = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(recipe.seed)).bool()
     gen = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=gen)
-    shifts = torch.randint(0, 9, (len(images), 2), generator=gen)
-    size = min(recipe.batch, len(images))
-    for at in range(0, len(images) - size + 1, size):
-        index = order[at : at + size]
-        batch = flip(crop(images[index], shifts[index]), flipped[index] ^ bool(epoch % 2))
-        yield batch.contiguous(memory_format=torch.channels_last), labels[index]
+    order = torch.randperm(count, generator=gen)
+    shifts = torch.randint(0, 9, (count, 2), generator=gen)
+    size = min(recipe.batch, count)
+    for at in range(start * size, count - size + 1, size):
+        index = order[at : at + size][rank::world]
+        where = index.to(images.device)
+        batch = crop(images[where], shifts[index].to(images.device))
+        batch = flip(batch, (flipped[index] ^ bool(epoch % 2)).to(images.device))
+        yield batch.contiguous(memory_format=torch.channels_last), labels[where]
 
 
 @torch.no_grad()
@@ -97,21 +85,63 @@ def predict(model: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
     return classes
 
 
-def _training_step(model: nn.Module, recipe: Recipe) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
-    """The function from a batch to its loss, and a note on how it runs."""
-    compiled = recipe.compile and shutil.which("g++") is not None
-    network = torch.compile(model) if compiled else model
-    if compiled:
-        how = "compiled (the first step takes about a minute)"
-    else:
-        how = "eager" + (": torch.compile needs g++" if recipe.compile else "")
+def make_loss(
+    network: Callable[[Tensor], Tensor], recipe: Recipe, teacher: Teacher | None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function from a batch to its loss."""
 
     def loss_of(images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = network(images)
-        return F.cross_entropy(logits.float() * recipe.logit_scale, labels, label_smoothing=recipe.label_smoothing)
+        logits = logits.float() * recipe.logit_scale
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        if teacher is None:
+            return loss
+        return (1 - recipe.distill) * loss + recipe.distill * teacher.loss(images, logits, recipe.temperature)
 
-    return loss_of, f"{recipe.precision}, {how}"
+    return loss_of
+
+
+def accumulate(loss_of: Callable[[Tensor, Tensor], Tensor], batch: Tensor, target: Tensor, parts: int) -> Tensor:
+    """Backward over a batch in `parts` pieces; returns the mean loss, detached."""
+    total = torch.zeros((), device=batch.device)
+    for images, labels in zip(batch.chunk(parts), target.chunk(parts), strict=True):
+        loss = loss_of(images, labels) * (len(images) / len(batch))
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], str | None]]:
+    """SIGINT and SIGTERM only set a flag inside the block; the yielded function names the signal, or None."""
+    caught: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {kind: signal.signal(kind, lambda number, _: caught.append(number)) for kind in kinds}
+    except ValueError:  # not the main thread: the caller handles signals
+        before = {}
+    try:
+        yield lambda: signal.Signals(caught[0]).name if caught else None
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _compiles(recipe: Recipe, steps: int) -> tuple[bool, str]:
+    """Whether to compile the step, and a note that says so."""
+    if recipe.compile == "no" or (recipe.compile == "auto" and steps < PAYS_FROM):
+        return False, "eager" if recipe.compile == "no" else f"eager ({steps} steps do not pay for compiling)"
+    if shutil.which("g++") is None and not torch.cuda.is_available():
+        return False, "eager (torch.compile needs g++)"
+    return True, "compiled (the first step takes a minute or two)"
+
+
+def sync_buffers(model: nn.Module) -> None:
+    """Give every process rank 0's buffers: batch-norm statistics are each process's own in between."""
+    if dist.is_available() and dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def train(
@@ -122,104 +152,168 @@ def train(
     test: LabelledPictures | None = None,
     holdout: int = 1000,
     resume: bool = False,
+    teacher: Teacher | None = None,
+    init: dict[str, Tensor] | None = None,
+    minutes: float = 10.0,
     report: Report = lambda event: None,
 ) -> dict[str, Any]:
-    """Run `recipe` on `data` and leave `last.pt`, `best.pt`, `log.csv` and `model.safetensors` in `out`.
+    """Run `recipe` on `data` and leave `last.pt`, `best.pt`, `log.csv`, `run.json` and `model.safetensors` in `out`.
 
     Args:
         test: evaluated once, at the end, with the chosen epoch; never used to choose.
         holdout: this many training pictures, the last ones, are kept out and choose the best epoch (0: the last epoch).
         resume: go on from `out/last.pt`, to the same result as without the interruption.
+        teacher: distil from it.
+        init: a state dict to start from, where name and shape agree.
+        minutes: between checkpoints inside an epoch; there is one at every epoch's end too.
         report: called with progress events: {"event": "start" | "step" | "epoch" | "note", ...}.
 
     Returns:
-        The run's metadata, as stored in the model file.
+        The run's metadata, as in `run.json` and the model file.
+
+    Raises:
+        Interrupted: on SIGINT or SIGTERM, after saving.
+        BadInput: the folder holds another run, or the loss stopped being a number (names step and layer).
     """
     check_exact()
     if holdout >= len(data):
         raise BadInput(f"--holdout {holdout}: there are only {len(data)} training pictures")
-    used = len(data) - holdout
-    if recipe.train_limit:
-        used = min(used, recipe.train_limit)
-    images, labels = torch.from_numpy(data.images[:used]), torch.from_numpy(data.labels[:used])
+    kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    used = min(len(data) - holdout, recipe.train_limit or len(data))
+    size = min(recipe.batch, used)
+    if size % world:
+        raise BadInput(f"batch {size}: expected a multiple of the {world} processes")
+    images = torch.from_numpy(data.images[:used]).to(device)
+    labels = torch.from_numpy(data.labels[:used]).to(device)
     held = slice(len(data) - holdout, len(data))
-    held_images, held_labels = torch.from_numpy(data.images[held]), torch.from_numpy(data.labels[held])
+    held_images, held_labels = (torch.from_numpy(a[held]).to(device) for a in (data.images, data.labels))
 
     torch.manual_seed(recipe.seed)
     model = build({"arch": "vgg16", **asdict(recipe.model_config())})
+    identity = Identity(recipe, (used, holdout), data.source)
+    if init is not None and not resume:
+        report({"event": "note", "text": _start_from(model, init)})
+    model.to(device)
+    network = accelerator.prepare_model(model)
     optimizers = Optimizers(model, recipe)
-    flipped = torch.randint(0, 2, (used,), generator=torch.Generator().manual_seed(recipe.seed)).bool()
-    rows: list[dict[str, Any]] = []
+    progress = Progress()
     if resume:
-        rows = _restore(out / "last.pt", recipe, [used, holdout], model, optimizers)
+        progress = restore_checkpoint(out / "last.pt", identity, model, optimizers)
     elif (out / "last.pt").exists():
         raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     else:
-        calibrate(model, next(batches(images, labels, recipe, 0, flipped))[0])
-    loss_of, how = _training_step(model, recipe)
-    per_epoch = used // min(recipe.batch, used)
+        calibrate(model, next(batches(images, labels, recipe, 0))[0])
+        if accelerator.is_main_process:
+            save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
+    per_epoch = used // size
     steps = recipe.epochs * per_epoch
+    compiled, how = _compiles(recipe, steps - len(progress.rows) * per_epoch - progress.step)
+    if compiled and teacher is not None:
+        teacher = teacher.compiled()
+    loss_of = make_loss(torch.compile(network) if compiled else network, recipe, teacher)
+    where = f"{device.type}" + (f", {world} processes" if world > 1 else "")
+    done = len(progress.rows) * per_epoch + progress.step
     report(
-        {
-            "event": "start",
-            "how": how,
-            "epochs": recipe.epochs,
-            "steps": per_epoch,
-            "done": len(rows),
-            "used": used,
-        }
+        {"event": "start", "how": f"{recipe.name} on {where}, {recipe.precision}, {how}", "epochs": recipe.epochs}
+        | {"steps": per_epoch, "done": done, "used": used, "batch": size}
     )
 
-    for epoch in range(len(rows), recipe.epochs):
-        model.train()
-        begin = time.perf_counter()
-        total, right = torch.zeros(()), 0.0
-        for i, (batch, target) in enumerate(batches(images, labels, recipe, epoch, flipped)):
-            loss = loss_of(batch, target)
-            loss.backward()
-            optimizers.step(triangle(epoch * per_epoch + i, steps, recipe.warmup))
-            total += loss.detach()
-            report({"event": "step", "epoch": epoch + 1, "step": i + 1, "images": (i + 1) * len(batch)})
-        seconds = time.perf_counter() - begin
-        mean_loss = float(total) / per_epoch
-        if not math.isfinite(mean_loss):
-            raise BadInput(f"the loss became {mean_loss} in epoch {epoch + 1}; {out / 'last.pt'} is the epoch before")
-        if holdout:
-            right = float((predict(model, held_images) == held_labels).float().mean())
-        rows.append(
-            {
+    parts, saved = 1, time.monotonic()
+    with _stop_requests() as stop:
+        for epoch in range(len(progress.rows), recipe.epochs):
+            model.train()
+            begin = time.perf_counter() - progress.seconds
+            total = torch.tensor(progress.loss, dtype=torch.float64, device=device)
+            for batch, target in batches(images, labels, recipe, epoch, progress.step, rank, world):
+                while True:
+                    try:
+                        total += accumulate(loss_of, batch, target, parts)
+                        break
+                    except torch.OutOfMemoryError:
+                        optimizers.clear()
+                        if parts * 2 > len(batch):
+                            raise
+                        parts *= 2
+                        text = f"too little memory: batches of {size} now in {parts} parts, accumulated"
+                        report({"event": "note", "text": text})
+                optimizers.step(fraction(recipe, epoch * per_epoch + progress.step, steps))
+                progress.step += 1
+                report({"event": "step", "epoch": epoch + 1, "step": progress.step})
+                if progress.step % LOOK_EVERY == 0 or progress.step == per_epoch:
+                    progress.loss = float(total)
+                    if not math.isfinite(progress.loss):
+                        again = (batches(images, labels, recipe, e, s) for e, s in _from(out, recipe.epochs))
+                        eager = make_loss(model, recipe, teacher)
+                        place = locate(out / "last.pt", identity, model, optimizers, again, eager, per_epoch, world)
+                        raise BadInput(f"the loss is not a number: {place}; {out / 'last.pt'} is from before")
+                wanted = stop()
+                if accelerator.is_main_process and (wanted or time.monotonic() - saved > minutes * 60):
+                    progress.loss, progress.seconds = float(total), time.perf_counter() - begin
+                    save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
+                    saved = time.monotonic()
+                if wanted:
+                    raise Interrupted(f"{wanted} in epoch {epoch + 1}, step {progress.step}: saved, --resume goes on")
+            seconds = time.perf_counter() - begin
+            sync_buffers(model)
+            mean = accelerator.reduce(total, "mean")
+            row = {
                 "epoch": epoch + 1,
-                "loss": round(mean_loss, 5),
-                "holdout": right,
-                "images_per_s": round(per_epoch * min(recipe.batch, used) / seconds, 1),
+                "loss": round(float(mean) / per_epoch, 5),
+                "holdout": _accuracy(model, held_images, held_labels) if holdout else 0.0,
+                "images_per_s": round(per_epoch * size / seconds, 1),
                 "seconds": round(seconds, 1),
             }
-        )
-        best = max(rows, key=lambda r: (r["holdout"], r["epoch"]))
-        if best is rows[-1]:
-            _save(out / "best.pt", recipe, [used, holdout], model, None, rows, data)
-        _save(out / "last.pt", recipe, [used, holdout], model, optimizers, rows, data)
-        _write_log(out / "log.csv", rows)
-        report({"event": "epoch", **rows[-1]})
-    return finish(recipe, out, data, test, holdout)
+            progress = Progress([*progress.rows, row])
+            if accelerator.is_main_process:
+                if max(progress.rows, key=lambda r: (r["holdout"], r["epoch"])) is row:
+                    save_checkpoint(out / "best.pt", identity, model, None, progress)
+                save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
+                write_log(out / "log.csv", progress.rows)
+                saved = time.monotonic()
+            report({"event": "epoch", **row})
+    accelerator.wait_for_everyone()
+    return finish(identity, out, test) if accelerator.is_main_process else {}
 
 
-def finish(
-    recipe: Recipe, out: Path, data: LabelledPictures, test: LabelledPictures | None, holdout: int
-) -> dict[str, Any]:
-    """Export the chosen epoch of a complete run as `out/model.safetensors`; returns its metadata."""
-    state = read_checkpoint(out / "best.pt")
-    rows = read_checkpoint(out / "last.pt")["rows"]
+def _from(out: Path, epochs: int) -> Iterator[tuple[int, int]]:
+    """(epoch, first step) of every epoch from the last checkpoint on."""
+    progress = read_checkpoint(out / "last.pt")["progress"]
+    first = len(progress["rows"])
+    for epoch in range(first, epochs):
+        yield epoch, progress["step"] if epoch == first else 0
+
+
+def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    return int((predict(model, images) == labels).sum()) / len(labels)
+
+
+def _start_from(model: nn.Module, init: dict[str, Tensor]) -> str:
+    """Copy what fits by name and shape; clip values of the weights follow the new weights."""
+    own = model.state_dict()
+    fitting = {n: t for n, t in init.items() if n in own and own[n].shape == t.shape}
+    model.load_state_dict(fitting, strict=False)
+    for name, layer in quant_layers(model).items():
+        if f"{name}.weight_quant.alpha" not in fitting:
+            layer.weight_quant.initialize(layer.weight)  # type: ignore[operator]
+    return f"{len(fitting)} of {len(own)} tensors from the run that this one starts from"
+
+
+def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict[str, Any]:
+    """Measure and export the chosen epoch of a complete run; returns its metadata."""
+    state, last = read_checkpoint(out / "best.pt"), read_checkpoint(out / "last.pt")
+    rows = last["progress"]["rows"]
     model = build(state["config"])
     model.load_state_dict(state["model"])
-    chosen = state["rows"][-1]
+    chosen = state["progress"]["rows"][-1]
     run: dict[str, Any] = {
-        "recipe": asdict(recipe),
-        "data": data.source,
-        "train_pictures": min(len(data) - holdout, recipe.train_limit or len(data)),
+        "recipe": asdict(identity.recipe),
+        "data": identity.data,
+        "train_pictures": identity.split[0],
         "epochs": len(rows),
         "chosen_epoch": chosen["epoch"],
-        "holdout_pictures": holdout,
+        "holdout_pictures": identity.split[1],
         "holdout_accuracy": chosen["holdout"],
         "seconds": round(sum(r["seconds"] for r in rows)),
         "version": __version__,
@@ -229,52 +323,16 @@ def finish(
         correct = int((predict(model, torch.from_numpy(test.images)) == torch.from_numpy(test.labels)).sum())
         run |= {"test_data": test.source, "test_correct": correct, "test_total": len(test)}
         run["test_accuracy"] = correct / len(test)
-    save_model(model, out / "model.safetensors", run)
+    if quant_layers(model):
+        save_model(model, out / "model.safetensors", run)
+    with atomic_file(out / "run.json") as temporary:
+        temporary.write_text(json.dumps(run, indent=1) + "\n")
     return run
 
 
-def _save(
-    path: Path,
-    recipe: Recipe,
-    split: list[int],
-    model: Vgg16,
-    optimizers: Optimizers | None,
-    rows: list[dict[str, Any]],
-    data: LabelledPictures,
-) -> None:
-    state = {
-        "config": config_of(model),
-        "model": model.state_dict(),
-        "optimizers": optimizers.state() if optimizers else None,
-        "rows": rows,
-        "recipe": asdict(recipe),
-        "split": split,
-        "run": {"recipe": asdict(recipe), "data": data.source, "epochs": len(rows), "version": __version__},
-    }
-    with atomic_file(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _restore(
-    path: Path, recipe: Recipe, split: list[int], model: Vgg16, optimizers: Optimizers
-) -> list[dict[str, Any]]:
+def load_run(path: Path) -> tuple[Vgg16, dict[str, Any]]:
+    """The float model of a checkpoint and its recipe."""
     state = read_checkpoint(path)
-    if state.get("recipe") != asdict(recipe):
-        before, now = state.get("recipe") or {}, asdict(recipe)
-        changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if before.get(k) != now[k]]
-        raise BadInput(f"{path}: --resume needs the same recipe; changed: {', '.join(changed)}")
-    if state.get("split") != split:
-        raise BadInput(
-            f"{path}: --resume needs the same pictures and --holdout; "
-            f"[trained on, held out] {state.get('split')} -> {split}"
-        )
+    model = build(state["config"])
     model.load_state_dict(state["model"])
-    optimizers.load(state["optimizers"])
-    return list(state["rows"])
-
-
-def _write_log(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    return model, state["recipe"]

@@ -12,16 +12,23 @@ from systolith.models import VggConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run.
-
-    Model: the fields of `models.VggConfig`. Optimizers: Muon on the convolutions (`lr`), AdamW on the rest (`lr_rest`),
-    both with a triangular schedule: up over `warmup` of all steps, then linearly to zero.
+    """One training run. The fields of `models.VggConfig` fix the network; the others are:
 
     Attributes:
+        epochs, batch: the batch is the whole one, over all processes.
+        optimizer: "muon" (Muon on the convolutions, AdamW on the rest) or "sgd" (one SGD with momentum for all).
+        lr, lr_rest: peak rates of Muon (or SGD), and of AdamW.
+        momentum, weight_decay: of Muon or SGD; clip values take no decay.
+        schedule: "triangle" (up over `warmup` of all steps, then linearly to zero) or "constant".
+        label_smoothing: of the cross entropy.
         logit_scale: the loss sees `logits * logit_scale` (weights of unit deviation make large logits).
-        compile: use torch.compile for the training step; pays from about three epochs on.
+        init_from: start from this recipe's (or checkpoint's) weights, where name and shape agree.
+        teacher: distil from this recipe (or checkpoint).
+        distill: weight of the teacher's share of the loss, 0..1; `temperature` softens both sides of it.
         precision: "bf16" autocast or "fp32"; evaluation is always fp32, codes first.
+        compile: torch.compile for the step: "auto" (when the run is long enough to pay for it), "yes" or "no".
         train_limit: use only the first so many training pictures (0: all).
+        seed: of everything random.
     """
 
     name: str
@@ -32,16 +39,23 @@ class Recipe:
     pixel_offset: int = 0
     squeeze_layer: str = ""
     squeeze_channels: int = 8
-    epochs: int = 14
+    epochs: int = 40
     batch: int = 250
+    optimizer: str = "muon"
     lr: float = 0.04
     lr_rest: float = 0.003
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "triangle"
     warmup: float = 0.15
     label_smoothing: float = 0.1
     logit_scale: float = 1 / 32
+    init_from: str = ""
+    teacher: str = ""
+    distill: float = 0.5
+    temperature: float = 2.0
     precision: str = "bf16"
-    compile: bool = False
+    compile: str = "auto"
     train_limit: int = 0
     seed: int = 0
 
@@ -51,11 +65,38 @@ class Recipe:
         return VggConfig(**{**values, "squeeze_layer": self.squeeze_layer or None})
 
 
+FLOAT: dict[str, Any] = {"weight_bits": 32, "act_bits": 32, "first_weight_bits": 32, "logit_scale": 1.0}
+_S8: dict[str, Any] = {"squeeze_layer": "features.27", "squeeze_channels": 8}
+_S16: dict[str, Any] = {"squeeze_layer": "features.27", "squeeze_channels": 16}
+
 _PRESETS = (
-    Recipe("vgg16-w4a4-s8", squeeze_layer="features.27", squeeze_channels=8, compile=True),
-    Recipe("smoke", squeeze_layer="features.27", epochs=2, batch=64, train_limit=256, precision="fp32"),
+    Recipe("vgg16-w4a4-s8", **_S8, teacher="vgg16-float", epochs=30),
+    Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, teacher="vgg16-float", epochs=30),
+    Recipe("vgg16-w4a4", init_from="vgg16-float", teacher="vgg16-float", epochs=12, lr=0.02),
+    Recipe("vgg16-w2a2", 2, 2, 8, init_from="vgg16-float", teacher="vgg16-float", epochs=20, lr=0.02),
+    Recipe("vgg16-float", **FLOAT, epochs=24),
+    # The course notebook's own: SGD with steps at epochs 150 and 225, which 120 epochs never reach.
+    Recipe(
+        "seed",
+        **_S8,
+        epochs=120,
+        batch=128,
+        optimizer="sgd",
+        lr=1e-2,
+        momentum=0.9,
+        weight_decay=2e-4,
+        schedule="constant",
+        label_smoothing=0.0,
+    ),
+    Recipe("smoke", **_S8, epochs=2, batch=64, train_limit=256, precision="fp32", compile="no"),
 )
 RECIPES = {r.name: r for r in _PRESETS}
+_CHOICES = {
+    "precision": ("bf16", "fp32"),
+    "optimizer": ("muon", "sgd"),
+    "schedule": ("triangle", "constant"),
+    "compile": ("auto", "yes", "no"),
+}
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:
@@ -67,10 +108,22 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         raise BadInput(f"--set {key}: expected {kind}, found {text!r}") from None
 
 
-def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe `name` with `key=value` overrides; `BadInput` names an unknown recipe, key or a bad value."""
+def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) -> Recipe:
+    """The recipe `name` with `key=value` overrides.
+
+    Args:
+        bits: 32 gives the recipe's float twin: the same network and schedule without quantizers.
+
+    Raises:
+        BadInput: names an unknown recipe, key or a bad value.
+    """
     if name not in RECIPES:
         raise BadInput(f"no recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    made = RECIPES[name]
+    if bits is not None:
+        if bits != 32:
+            raise BadInput(f"--bits {bits}: expected 32 (the float twin); other widths are --set weight_bits, act_bits")
+        made = replace(made, **FLOAT)
     kinds = {f.name: f.type for f in fields(Recipe) if f.name != "name"}
     changes = {}
     for item in overrides:
@@ -78,9 +131,11 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if not equals or key not in kinds:
             raise BadInput(f"--set {item}: expected key=value with a key of {', '.join(kinds)}")
         changes[key] = _parse(key, text, kinds[key])
-    made = replace(RECIPES[name], **changes)
-    if made.precision not in ("bf16", "fp32"):
-        raise BadInput(f"--set precision: expected bf16 or fp32, found {made.precision!r} (fp16 overflows)")
+    made = replace(made, **changes)
+    for key, choices in _CHOICES.items():
+        if getattr(made, key) not in choices:
+            why = " (fp16 overflows)" if key == "precision" else ""
+            raise BadInput(f"--set {key}: expected {' or '.join(choices)}, found {getattr(made, key)!r}{why}")
     if min(made.epochs, made.batch) < 1:
         raise BadInput("--set: epochs and batch must be at least 1")
     return made

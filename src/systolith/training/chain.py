@@ -1,0 +1,59 @@
+"""A recipe with what it stands on: a run to start from, a teacher; trained first, resumable as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from systolith.formats import BadInput
+from systolith.models.pretrained import read_checkpoint
+from systolith.training.data import LabelledPictures
+from systolith.training.distill import load_teacher
+from systolith.training.loop import Report, train
+from systolith.training.recipes import RECIPES, Recipe
+from systolith.training.state import complete
+
+
+def train_chain(
+    recipe: Recipe,
+    data: LabelledPictures,
+    out: Path,
+    stages: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda event: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train `recipe`, and first, in `stages/NAME`, the recipes that its `init_from` and `teacher` name.
+
+    A stage that is complete is used as it is; an interrupted one is resumed. Stages can be shared between runs.
+
+    Args:
+        options: of `loop.train`.
+
+    Returns:
+        The metadata of the last run.
+    """
+    paths: dict[str, Path] = {}
+    for name in dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n):
+        if name not in RECIPES:
+            if not Path(name).is_file():
+                raise BadInput(f"{name!r}: expected a recipe ({', '.join(RECIPES)}) or the checkpoint of a run")
+            paths[name] = Path(name)
+            continue
+        if RECIPES[name].name == recipe.name:
+            raise BadInput(f"recipe {recipe.name}: it cannot start from or be taught by itself")
+        folder = stages / name
+        paths[name] = folder / "best.pt"
+        if complete(folder / "last.pt", RECIPES[name]):
+            report({"event": "note", "text": f"{name}: done already, in {folder}"})
+            continue
+        report({"event": "note", "text": f"{name} first, in {folder}"})
+        started = (folder / "last.pt").exists()
+        train_chain(RECIPES[name], data, folder, stages, resume=started, report=report, **options)
+    init = read_checkpoint(paths[recipe.init_from])["model"] if recipe.init_from else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teacher = load_teacher(paths[recipe.teacher], device) if recipe.teacher else None
+    return train(recipe, data, out, resume=resume, teacher=teacher, init=init, report=report, **options)
