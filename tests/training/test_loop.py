@@ -105,9 +105,10 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
     def predict(model: torch.nn.Module, images: torch.Tensor, batch: int = 500) -> torch.Tensor:
         seen.append(len(images))
         if len(images) == 16:
-            assert torch.equal(images, torch.from_numpy(everything.images[-16:]))
+            held = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:16].numpy()
+            assert torch.equal(images, torch.from_numpy(everything.images[held]))
             right = int(next(answers) * 16)
-            truth = torch.from_numpy(everything.labels[-16:]).clone()
+            truth = torch.from_numpy(everything.labels[held]).clone()
             truth[right:] += 1
             return truth
         return torch.zeros(len(images), dtype=torch.int64)
@@ -126,5 +127,15 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
 
 
 def test_holdout_must_leave_something(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--holdout 48: there are only 48 training pictures"):
-        loop.train(SMALL, data(), tmp_path, holdout=48)
+    for holdout in (48, -2):
+        with pytest.raises(BadInput, match=f"--holdout {holdout}: expected 0 to 47"):
+            loop.train(SMALL, data(), tmp_path, holdout=holdout)
+
+
+def test_what_cannot_be_trained_is_said_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        loop.train(SMALL, data(), tmp_path / "file" / "run", holdout=16)
+    many = LabelledPictures(pictures(12), np.arange(12), tuple("abcdefghijkl"), "many")
+    with pytest.raises(BadInput, match="many: 12 classes, the network of smoke has 10"):
+        loop.train(SMALL, many, tmp_path / "run", holdout=4)

@@ -31,7 +31,10 @@ def test_overrides_have_the_type_of_the_field() -> None:
         ("epochs=three", "--set epochs: expected int, found 'three'"),
         ("compile=maybe", "--set compile: expected bool"),
         ("precision=fp16", "fp16 overflows"),
-        ("batch=0", "at least 1"),
+        ("batch=0", "--set batch: expected 1 to 100000, found 0"),
+        ("train_limit=-5", "expected 0 to"),
+        ("label_smoothing=5", "expected 0 to 1, found 5"),
+        ("seed=99999999999999999999", "--set seed: expected 0 to"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:

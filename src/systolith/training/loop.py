@@ -128,7 +128,7 @@ def train(
 
     Args:
         test: evaluated once, at the end, with the chosen epoch; never used to choose.
-        holdout: this many training pictures, the last ones, are kept out and choose the best epoch (0: the last epoch).
+        holdout: this many training pictures, drawn by the seed, are kept out and choose the best epoch (0: the last).
         resume: go on from `out/last.pt`, to the same result as without the interruption.
         report: called with progress events: {"event": "start" | "step" | "epoch" | "note", ...}.
 
@@ -136,13 +136,12 @@ def train(
         The run's metadata, as stored in the model file.
     """
     check_exact()
-    if holdout >= len(data):
-        raise BadInput(f"--holdout {holdout}: there are only {len(data)} training pictures")
-    used = len(data) - holdout
-    if recipe.train_limit:
-        used = min(used, recipe.train_limit)
-    images, labels = torch.from_numpy(data.images[:used]), torch.from_numpy(data.labels[:used])
-    held = slice(len(data) - holdout, len(data))
+    require_trainable(recipe, data, out, holdout)
+    # Files in a folder come class by class: what is held out must be drawn from all of them.
+    drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(recipe.seed)).numpy()
+    used = min(len(data) - holdout, recipe.train_limit or len(data))
+    kept, held = drawn[holdout : holdout + used], drawn[:holdout]
+    images, labels = torch.from_numpy(data.images[kept]), torch.from_numpy(data.labels[kept])
     held_images, held_labels = torch.from_numpy(data.images[held]), torch.from_numpy(data.labels[held])
 
     torch.manual_seed(recipe.seed)
@@ -204,6 +203,18 @@ def train(
     return finish(recipe, out, data, test, holdout)
 
 
+def require_trainable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int) -> None:
+    """Raise `BadInput` now for what would otherwise come up after the first epoch."""
+    if not 0 <= holdout < len(data):
+        raise BadInput(f"--holdout {holdout}: expected 0 to {len(data) - 1}, the training pictures being {len(data)}")
+    classes = recipe.model_config().classes
+    if len(data.classes) > classes:
+        raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
+    with atomic_file(out / ".probe") as temporary:
+        temporary.touch()
+    (out / ".probe").unlink()
+
+
 def finish(
     recipe: Recipe, out: Path, data: LabelledPictures, test: LabelledPictures | None, holdout: int
 ) -> dict[str, Any]:
@@ -216,6 +227,7 @@ def finish(
     run: dict[str, Any] = {
         "recipe": asdict(recipe),
         "data": data.source,
+        "classes": list(data.classes),
         "train_pictures": min(len(data) - holdout, recipe.train_limit or len(data)),
         "epochs": len(rows),
         "chosen_epoch": chosen["epoch"],

@@ -58,6 +58,17 @@ _PRESETS = (
 RECIPES = {r.name: r for r in _PRESETS}
 
 
+_RANGES = (
+    ("epochs", 1, 10_000),
+    ("batch", 1, 100_000),
+    ("label_smoothing", 0, 1),
+    ("warmup", 0, 1),
+    ("momentum", 0, 1),
+    ("train_limit", 0, 10**9),
+    ("seed", 0, 2**31),
+)
+
+
 def _parse(key: str, text: str, kind: Any) -> Any:
     try:
         if kind == "bool":
@@ -81,6 +92,7 @@ def recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     made = replace(RECIPES[name], **changes)
     if made.precision not in ("bf16", "fp32"):
         raise BadInput(f"--set precision: expected bf16 or fp32, found {made.precision!r} (fp16 overflows)")
-    if min(made.epochs, made.batch) < 1:
-        raise BadInput("--set: epochs and batch must be at least 1")
+    for key, low, high in _RANGES:
+        if not low <= getattr(made, key) <= high:
+            raise BadInput(f"--set {key}: expected {low} to {high}, found {getattr(made, key)}")
     return made
