@@ -34,7 +34,6 @@ def test_the_shipped_picture() -> None:
         ("RGBA", (32, 32), ("converted from RGBA to RGB, transparent parts white",)),
         ("RGB", (64, 64), ("resized from 64x64 to 32x32",)),
         ("RGB", (50, 40), ("resized from 50x40 to 32x32, centre square",)),
-        ("I;16", (32, 32), ("converted from I;16 to RGB",)),
     ],
 )
 def test_other_pictures_are_converted_with_a_note(
@@ -44,6 +43,17 @@ def test_other_pictures_are_converted_with_a_note(
     read, found = read_picture(tmp_path / "a.png")
     assert read.shape == (3, 32, 32)
     assert found == notes
+
+
+def test_16_bits_keep_their_upper_8(tmp_path: Path) -> None:
+    ramp = (np.arange(1024, dtype=np.uint16) * 64).reshape(32, 32)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    read, notes = read_picture(tmp_path / "a.png")
+    assert notes == ("converted from 16-bit greyscale to RGB, the upper 8 bits kept",)
+    assert (read == (ramp >> 8)).all()
+    Image.fromarray(np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)).save(tmp_path / "a.tif")
+    with pytest.raises(BadInput, match="expected integer pixels"):
+        read_picture(tmp_path / "a.tif")
 
 
 def test_transparent_becomes_white(tmp_path: Path) -> None:

@@ -108,6 +108,63 @@ def test_atomic_folder(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
 
 
+def test_if_the_last_move_fails_the_old_folder_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "b", force=False)
+    (tmp_path / "b" / "old").write_text("old")
+    real = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if target == (tmp_path / "b").resolve() and ".old." not in self.name:
+            raise OSError(errno.ENOSPC, "No space left")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(BadInput, match="nothing was changed"):
+        fill(tmp_path / "b", force=True)
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["new", "old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_folders_that_are_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for path in (".", "", "..", "/", "../../a"):
+        with pytest.raises(BadInput, match="the current folder and those above it are never replaced"):
+            fill(Path(path), force=True)
+    for path in ("/proc/b", "x" * 300, "x" * 256 + "/b"):
+        with pytest.raises(BadInput, match="cannot be"):
+            fill(Path(path), force=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(BadInput, match="found a file or a link"):
+        fill(tmp_path / "link", force=True)
+    fill(tmp_path / "link" / "new", force=False)  # below a link is fine
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["b", "new"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[1]",
+        '{"format": "systolith-model", "version": 1}',
+        '{"format": "systolith-model", "version": 1, "config": [], "layers": [], "run": {}}',
+        '{"format": "systolith-model", "version": 1, "config": {}, "layers": {"a": {"format": {"bits": 9}}}}',
+        '{"format": "systolith-model", "version": 1, "config": {}, "layers": {"a": 7}, "run": {}}',
+    ],
+)
+def test_damaged_headers(tmp_path: Path, header: str) -> None:
+    save_file({"a": np.zeros(3)}, tmp_path / "m.safetensors", {"systolith": header})
+    with pytest.raises(BadInput, match=r"m.safetensors: "):
+        load_model_file(tmp_path / "m.safetensors")
+
+
+def test_the_most_negative_code_is_not_a_weight(tmp_path: Path) -> None:
+    model = small()
+    model.codes["conv"].values[0, 0] = -8
+    save_model_file(tmp_path / "m.safetensors", model)
+    with pytest.raises(BadInput, match=r"layer conv: weight codes are -7..7, found -8"):
+        load_model_file(tmp_path / "m.safetensors")
+
+
 def test_atomic_folder_below_or_on_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match="file is a file"):

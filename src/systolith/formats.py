@@ -25,8 +25,9 @@ class IntFormat:
     signed: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 64:
-            raise BadInput(f"an integer format has 1 to 64 bits, not {self.bits}")
+        most = 64 if self.signed else 63  # what int64 holds
+        if not 1 <= self.bits <= most:
+            raise BadInput(f"an integer format has 1 to {most} bits, not {self.bits}")
 
     @property
     def lo(self) -> int:
@@ -44,23 +45,20 @@ class IntFormat:
 
 def require_integers(name: str, values: NDArray) -> None:
     """Raise `BadInput` unless `values` has an integer dtype (a float such as 2.9999 is never rounded here)."""
-    if not np.issubdtype(values.dtype, np.integer):
+    if values.dtype.kind not in "iu":
         raise BadInput(f"{name}: expected integers, found dtype {values.dtype}")
 
 
-def require_fit(
-    name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] = (), offset: Sequence[int] = ()
-) -> None:
+def require_fit(name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] = ()) -> None:
     """Raise `BadInput` naming the tensor, the index, the value and the range of the first misfit.
 
-    `axes` names the dimensions in the message; `offset` is added to the index (for a block of a larger tensor).
+    `axes` names the dimensions in the message.
     """
     require_integers(name, values)
     if values.size == 0 or (int(values.min()) >= fmt.lo and int(values.max()) <= fmt.hi):
         return
     index = np.unravel_index(int(np.argmax((values < fmt.lo) | (values > fmt.hi))), values.shape)
-    place = [int(i) + (offset[d] if d < len(offset) else 0) for d, i in enumerate(index)]
-    where = ", ".join(f"{axes[d]} {p}" if d < len(axes) else str(p) for d, p in enumerate(place))
+    where = ", ".join(f"{axes[d]} {int(i)}" if d < len(axes) else str(int(i)) for d, i in enumerate(index))
     raise BadInput(
         f"{name}[{where}] is {int(values[index])}, outside the range {fmt.lo}..{fmt.hi} of {fmt.bits} "
         f"{'signed' if fmt.signed else 'unsigned'} bits"

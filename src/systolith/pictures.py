@@ -34,7 +34,15 @@ def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
-            if image.mode != "RGB":
+            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+                values = np.asarray(image).astype(np.int64)
+                if values.min() < 0 or values.max() > 65535:
+                    raise BadInput(f"{name}: expected 8 or 16 bits a channel, found {values.min()}..{values.max()}")
+                notes.append("converted from 16-bit greyscale to RGB, the upper 8 bits kept")
+                picture = Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+            elif image.mode == "F":
+                raise BadInput(f"{name}: expected integer pixels, found floating point")
+            elif image.mode != "RGB":
                 notes.append(f"converted from {image.mode} to RGB")
                 if "A" in image.getbands() or "transparency" in image.info:
                     rgba = image.convert("RGBA")

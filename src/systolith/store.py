@@ -88,6 +88,8 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             if text is None:
                 raise BadInput(f"{path}: a safetensors file, but not one written by systolith (no `systolith` header)")
             header = json.loads(text)
+            if not isinstance(header, dict):
+                raise BadInput(f"{path}: expected an object in the `systolith` header, found {type(header).__name__}")
             if header.get("format") != FORMAT or header.get("version") != VERSION:
                 raise BadInput(
                     f"{path}: expected {FORMAT} version {VERSION}, "
@@ -107,12 +109,16 @@ def load_model_file(path: Path) -> ModelFile:
         codes = {}
         for name, layer in header["layers"].items():
             fmt = IntFormat(**layer["format"])
+            if not 2 <= fmt.bits <= 8:
+                raise BadInput(f"{path}: layer {name}: expected weights of 2 to 8 bits, found {fmt.bits}")
             values = unpack_codes(tensors.pop(f"{name}.codes"), fmt, layer["shape"]).astype(np.int8)
+            if values.size and values.min() < -fmt.hi:
+                raise BadInput(f"{path}: layer {name}: weight codes are {-fmt.hi}..{fmt.hi}, found {values.min()}")
             scale = tensors.pop(f"{name}.weight_scale")
             codes[name] = Codes(values, fmt, scale, IntFormat(**layer["act_format"]))
-        return ModelFile(header["config"], codes, tensors, header["run"])
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{path}: an incomplete model file, {error} is missing") from None
+        return ModelFile(dict(header["config"]), codes, tensors, dict(header["run"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{path}: an incomplete or damaged model file ({type(error).__name__}: {error})") from None
 
 
 def shipped_models() -> dict[str, Path]:
@@ -123,18 +129,20 @@ def shipped_models() -> dict[str, Path]:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well, removed otherwise."""
-    _make_parent(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".systolith.")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -143,43 +151,46 @@ def atomic_folder(path: Path, force: bool) -> Iterator[Path]:
 
     An existing `path` is an error, or replaced when `force`, but only at the very end and only if it is a folder.
     """
-    require_free(path, force)
-    _make_parent(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    path = require_free(path, force)
+    temporary = old = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".systolith."))
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".systolith.old."))
             path.replace(old)
+        try:
             temporary.replace(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
+        except OSError:
+            if old is not None:
+                old.replace(path)
+            raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, old):
+            if left is not None:
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def require_free(path: Path, force: bool) -> None:
-    """Raise `BadInput` if an output folder cannot be created at `path`."""
-    for parent in path.absolute().parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise BadInput(f"{path}: cannot be created, because {parent} is a file")
-            break
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise BadInput(f"{path}: expected a folder or nothing there, found a file or a link")
-    if path.exists() and not force:
-        raise BadInput(f"{path}: exists already; --force replaces it")
-
-
-def _make_parent(path: Path) -> None:
+def require_free(path: Path, force: bool) -> Path:
+    """`path` made absolute; raises `BadInput` if an output folder cannot be created or replaced there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path}: its folder cannot be made ({error.strerror})") from None
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise BadInput(f"{path}: expected a folder or nothing there, found a file or a link")
+        whole = path.resolve()
+        for parent in whole.parents:
+            if parent.exists() and not parent.is_dir():
+                raise BadInput(f"{path}: cannot be created, because {parent} is a file")
+        if whole.exists() and not force:
+            raise BadInput(f"{path}: exists already; --force replaces it")
+        if whole == Path.cwd() or whole in Path.cwd().parents:
+            raise BadInput(f"{path}: the current folder and those above it are never replaced")
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise BadInput(f"{path}: cannot be an output folder ({getattr(error, 'strerror', None) or error})") from None
+    return whole
 
 
 def _umask() -> int:

@@ -27,6 +27,8 @@ def test_psums_and_outputs_over_shapes(case: tuple[Conv, np.ndarray], size: tupl
     assert result.psum.shape == expected.shape
     assert (result.psum == expected).all()
     assert result.check().holds
+    assert result.check_psums().holds
+    assert result.check_psums().compared == expected.size
     oc, oi, oj = (n - 1 for n in result.out.shape)
     assert result.out[oc, oi, oj] == naive_output(
         conv, act, ArraySpec(*size, psum_bits=20, overflow="wrap"), oc, oi, oj
@@ -96,6 +98,11 @@ def test_a_value_that_does_not_fit_is_an_error_and_a_bound_is_a_warning() -> Non
     warning = small.mapping.bound_warning()
     assert warning is not None
     assert "1 of 2 output channels could exceed 8 psum bits; channel 1 is bounded by 0..210, 9 bits" in warning
+    # -15..0 fits 5 bits and 0..15 too, 0..16 does not: the channel that is named is one that does not fit.
+    one = Conv("layer", np.array([-16, 16]).reshape(2, 1, 1, 1), IntFormat(1, False), IntFormat(6, True))
+    warning = Mapping(one, ArraySpec(weight_bits=6, psum_bits=5), 1, 1).bound_warning()
+    assert warning is not None
+    assert "1 of 2 output channels could exceed 5 psum bits; channel 1 is bounded by 0..16, 6 bits" in warning
 
 
 def test_activations_must_be_what_the_layer_takes() -> None:
@@ -108,6 +115,8 @@ def test_activations_must_be_what_the_layer_takes() -> None:
         run_layer(conv, np.zeros((3, 3, 3), int), ArraySpec())
     with pytest.raises(BadInput, match=r"expected shape \(2, H, W\), found \(2, 3\)"):
         run_layer(conv, np.zeros((2, 3), int), ArraySpec())
+    with pytest.raises(BadInput, match=r"found \(2, 0, 3\)"):
+        run_layer(conv, np.zeros((2, 0, 3), int), ArraySpec())
     with pytest.raises(BadInput, match="expected integers, found dtype float64"):
         run_layer(conv, np.zeros((2, 3, 3)), ArraySpec())
 
@@ -116,4 +125,8 @@ def test_the_check_sees_a_wrong_output() -> None:
     conv = Conv("layer", np.ones((1, 1, 1, 1), int), UINT4, INT4)
     result = run_layer(conv, np.ones((1, 2, 2), int), ArraySpec())
     result.out[0, 1, 0] += 1
+    result.psum[0, 0, 0, 3, 5] = 9
+    assert str(result.check_psums()) == (
+        "31 of 32 equal; first difference: [ic_tile 0, oc_tile 0, kij 0, nij 3, col 5] expected 0, found 9"
+    )
     assert str(result.check()) == "3 of 4 equal; first difference: [oc 0, oi 1, oj 0] expected 1, found 2"

@@ -69,6 +69,33 @@ def test_a_model_in_training_is_put_back() -> None:
     assert recover(net, "2", pictures(1)[:, :, :9, :7]).match.name == "psum*scale = the layer's own output"
 
 
+def test_only_a_direct_relu_in_one_sequential_leads_to_the_next_layer() -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = QuantConv2d(3, 4, 3, padding=1, pixels=0)
+            self.relu = nn.ReLU()
+            self.second = QuantConv2d(4, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.relu(self.first(x))
+            out: torch.Tensor = self.second(torch.nn.functional.avg_pool2d(y + y, 2))
+            return out
+
+    torch.manual_seed(0)
+    recovered = recover(Doubled().eval(), "first", pictures(1)[:, :, :8, :8])
+    assert recovered.match.name == "psum*scale = the layer's own output"
+    assert recovered.match.holds
+
+
+def test_a_module_that_was_in_eval_stays_there() -> None:
+    net = nn.Sequential(QuantConv2d(3, 4, 3, pixels=0), nn.BatchNorm2d(4)).train()
+    net[1].eval()
+    recover(net, "0", pictures(1))
+    assert net[0].training
+    assert not net[1].training
+
+
 def test_a_wrong_weight_shows(model: Vgg16, monkeypatch: pytest.MonkeyPatch) -> None:
     from systolith.frontends import torch as frontend
 

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from conftest import pictures
-from systolith.formats import BadInput
+from systolith.formats import BadInput, IntFormat
 from systolith.models import Vgg16, VggConfig, build, config_of, load, load_pretrained, save_model
 from systolith.quant import calibrate, quant_layers
-from systolith.store import shipped_models
+from systolith.store import load_model_file, save_model_file, shipped_models
 
 
 def test_logits_equal_the_checkpoints_bit_for_bit(random_model_file: Path) -> None:
@@ -68,5 +69,30 @@ def test_unknown_and_foreign_files(tmp_path: Path, random_model_file: Path) -> N
     torch.save(state, tmp_path / "odd.pt")
     with pytest.raises(BadInput, match="not those of its own config"):
         load(str(tmp_path / "odd.pt"))
-    with pytest.raises(BadInput, match="expected the config of a vgg16"):
-        build({"arch": "resnet"})
+    for config in (
+        {"arch": "resnet"},
+        "vgg",
+        [1],
+        None,
+        {"arch": "vgg16", "weight_bits": "4"},
+        {"arch": "vgg16", "more": 1},
+    ):
+        with pytest.raises(BadInput, match="expected the config of a vgg16"):
+            build(config)  # type: ignore[arg-type]
+    for model in ([1], None, {"features.0.weight": 3}):
+        torch.save({"config": config_of(Vgg16(VggConfig())), "model": model}, tmp_path / "odd.pt")
+        with pytest.raises(BadInput, match=r"odd.pt: "):
+            load(str(tmp_path / "odd.pt"))
+    state = torch.load(random_model_file.with_name("last.pt"), weights_only=True)
+    state["model"]["features.3.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "nan")  # recognised by its content, not its name
+    with pytest.raises(BadInput, match=r"features\.3\.weight holds a value that is not a number"):
+        load(str(tmp_path / "nan"))
+
+
+def test_a_file_that_contradicts_itself(tmp_path: Path, random_model_file: Path) -> None:
+    file = load_model_file(random_model_file)
+    codes = {**file.codes, "features.3": replace(file.codes["features.3"], act_format=IntFormat(8, False))}
+    save_model_file(tmp_path / "m.safetensors", replace(file, codes=codes))
+    with pytest.raises(BadInput, match=r"layer features\.3: its config says int4 weights and uint4 activations"):
+        load(str(tmp_path / "m.safetensors"))

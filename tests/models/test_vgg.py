@@ -53,7 +53,8 @@ def test_squeeze_of_another_layer_keeps_the_leading_weights() -> None:
         ("features.28", 8, "must be a convolution"),
         ("features.0", 8, "with one before and one after"),
         ("features.40", 8, "with one before and one after"),
-        ("features.27", 0, "at least 1 channel, found 0"),
+        ("features.27", 0, "expected 1 to 512 channels for 'features.27', found 0"),
+        ("features.27", 513, "expected 1 to 512 channels for 'features.27', found 513"),
     ],
 )
 def test_what_cannot_be_squeezed(layer: str, channels: int, message: str) -> None:
@@ -63,5 +64,11 @@ def test_what_cannot_be_squeezed(layer: str, channels: int, message: str) -> Non
 
 def test_squeezing_twice_is_refused() -> None:
     model = Vgg16(VggConfig(squeeze_layer="features.27"))
-    with pytest.raises(BadInput, match="no batch norm behind it"):
-        squeeze(model, "features.27", 4)
+    with pytest.raises(BadInput, match=r"squeezed at features\.27 already"):
+        squeeze(model, "features.7", 4)
+
+
+def test_squeeze_is_part_of_the_config() -> None:
+    model = squeeze(Vgg16(VggConfig()), "features.7", 16)
+    assert model.config == VggConfig(squeeze_layer="features.7", squeeze_channels=16)
+    assert [tuple(p.shape) for p in model.parameters()] == [tuple(p.shape) for p in Vgg16(model.config).parameters()]  # type: ignore[arg-type]

@@ -38,8 +38,8 @@ def test_bounds_by_hand() -> None:
         (np.zeros((0, 1, 1, 1), int), {}, r"found \(0, 1, 1, 1\)"),
         (np.zeros((1, 1, 1, 1)), {}, "layer weight: expected integers, found dtype float64"),
         (np.full((1, 2, 1, 1), 8), {}, r"layer weight\[oc 0, ic 0, ki 0, kj 0\] is 8, outside the range -8..7"),
-        (np.zeros((1, 1, 1, 1), int), {"stride": (0, 1)}, "expected stride and dilation >= 1"),
-        (np.zeros((1, 1, 1, 1), int), {"padding": (0, -1)}, "padding >= 0"),
+        (np.zeros((1, 1, 1, 1), int), {"stride": (0, 1)}, "expected stride and dilation of 1 to 65535"),
+        (np.zeros((1, 1, 1, 1), int), {"padding": (0, -1)}, "padding of 0 to 65535"),
     ],
 )
 def test_what_is_not_a_layer(weight: np.ndarray, changes: dict[str, object], message: str) -> None:

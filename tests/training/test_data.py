@@ -53,6 +53,18 @@ def test_bad_parquet(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", pictures(2), [0, -1])
     with pytest.raises(BadInput, match=r"labels -1..0, expected 0..9"):
         load_data(str(tmp_path), "test")
+    for labels in (["a", "b"], [0, None], [0.5, 1.0], [[1], [2]]):
+        write_parquet(tmp_path / "test.parquet", pictures(2), labels)  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="expected integer labels, found"):
+            load_data(str(tmp_path), "test")
+    rows = [{"bytes": png(pictures(1)[0]), "path": None}, {"bytes": b"nothing", "path": None}]
+    pq.write_table(pa.table({"img": rows, "label": [0, 1]}), tmp_path / "test.parquet")
+    with pytest.raises(BadInput, match=r"row 1: picture bytes: not a readable picture"):
+        load_data(str(tmp_path), "test")
+    empty = pa.table({"img": pa.array([], pa.struct({"bytes": pa.binary()})), "label": pa.array([], pa.int64())})
+    pq.write_table(empty, tmp_path / "test.parquet")
+    with pytest.raises(BadInput, match="holds no pictures"):
+        load_data(str(tmp_path), "test")
     pq.write_table(pa.table({"img": [1, 2], "label": [0, 1]}), tmp_path / "test.parquet")
     with pytest.raises(BadInput, match="row 0: expected encoded picture bytes"):
         load_data(str(tmp_path), "test")
@@ -92,6 +104,10 @@ def test_bad_batches(tmp_path: Path) -> None:
     (folder / "test_batch").write_bytes(pickle.dumps({b"data": np.zeros((2, 100)), b"labels": [0, 0]}))
     with pytest.raises(BadInput, match=r"expected data of shape \(N, 3072\)"):
         load_data(str(tmp_path), "test")
+    wrong = {b"data": np.full((2, 3072), 300), b"labels": [0, 0]}  # int64: never cut to 8 bits
+    (folder / "test_batch").write_bytes(pickle.dumps(wrong))
+    with pytest.raises(BadInput, match=r"expected data of shape \(N, 3072\), uint8"):
+        load_data(str(tmp_path), "test")
     (folder / "data_batch_3").unlink()
     with pytest.raises(BadInput, match=r"data_batch_3: missing"):
         load_data(str(tmp_path), "train")
@@ -107,6 +123,10 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert [test.classes[i] for i in test.labels] == ["cat", "dog"]
     assert test.classes == CIFAR10_CLASSES  # known names keep CIFAR-10's numbers
     assert len(load_data(str(tmp_path), "train")) == 1
+    for name in (".ipynb_checkpoints", "__MACOSX", "empty"):  # none of these is a class
+        (tmp_path / "test" / name).mkdir()
+    (tmp_path / "test" / "__MACOSX" / "a.png").write_bytes(png(images[0]))
+    assert (load_data(str(tmp_path), "test").labels == test.labels).all()
     flat = load_data(str(tmp_path / "test"), "test")
     assert (flat.images == test.images).all()
     with pytest.raises(BadInput, match="no train pictures"):
@@ -114,6 +134,16 @@ def test_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "test" / "dog" / "a.png").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"a.png: not a readable picture"):
         load_data(str(tmp_path), "test")
+
+
+def test_other_classes_are_numbered_over_both_splits(tmp_path: Path) -> None:
+    for split, names in (("train", "ABC"), ("test", "AC")):
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "a.png").write_bytes(png(pictures(1)[0]))
+    test = load_data(str(tmp_path), "test")
+    assert test.classes == ("A", "B", "C")
+    assert test.labels.tolist() == [0, 2]
 
 
 def test_a_hub_table() -> None:

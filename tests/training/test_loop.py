@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import pictures
 
+from conftest import pictures
 from systolith.formats import BadInput
 from systolith.models import load
 from systolith.models.pretrained import read_checkpoint
@@ -119,7 +119,10 @@ loop.train(SMALL, data(), Path({out!r}), holdout=16, minutes={minutes}, report=r
 @pytest.mark.parametrize("minutes", [0, 99])  # a checkpoint at every step, or only at the end of an epoch
 def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path, minutes: int) -> None:
     code = KILLED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path), minutes=minutes)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == -signal.SIGKILL
     progress = read_checkpoint(tmp_path / "last.pt")["progress"]
     assert (len(progress["rows"]), progress["step"]) == ((1, 1) if minutes == 0 else (1, 0))
@@ -152,8 +155,9 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
     def predict(model: torch.nn.Module, images: torch.Tensor, batch: int = 500) -> torch.Tensor:
         seen.append(len(images))
         if len(images) == 16:
-            assert torch.equal(images, torch.from_numpy(everything.images[-16:]))
-            truth = torch.from_numpy(everything.labels[-16:]).clone()
+            held = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:16].numpy()
+            assert torch.equal(images, torch.from_numpy(everything.images[held]))
+            truth = torch.from_numpy(everything.labels[held]).clone()
             truth[int(next(answers) * 16) :] += 1
             return truth
         return torch.zeros(len(images), dtype=torch.int64)
@@ -216,5 +220,15 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
 
 
 def test_holdout_must_leave_something(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--holdout 64: there are only 64 training pictures"):
-        loop.train(SMALL, data(), tmp_path, holdout=64)
+    for holdout in (64, -2):
+        with pytest.raises(BadInput, match=f"--holdout {holdout}: expected 0 to 63"):
+            loop.train(SMALL, data(), tmp_path, holdout=holdout)
+
+
+def test_what_cannot_be_trained_is_said_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        loop.train(SMALL, data(), tmp_path / "file" / "run", holdout=16)
+    many = LabelledPictures(pictures(12), np.arange(12), tuple("abcdefghijkl"), "many")
+    with pytest.raises(BadInput, match="many: 12 classes, the network of smoke has 10"):
+        loop.train(SMALL, many, tmp_path / "run", holdout=4)

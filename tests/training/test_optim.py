@@ -42,7 +42,7 @@ def test_muon_turns_the_convolution_by_an_orthogonal_step() -> None:
     model(torch.rand(2, 3, 3, 3)).square().sum().backward()
     optimizers.step(0.1)
     singular = torch.linalg.svdvals((before - model[0].weight.detach()).flatten(1))  # type: ignore[operator]
-    # Newton-Schulz brings singular values to 0.5..1.5 times the rate 0.5*0.1 (a fourth, of the rank left over by batch norm, may be small)
+    # Newton-Schulz brings singular values to about 0.5..1.5 times the rate, 0.5*0.1 (the fourth may be small).
     assert ((singular[:3] > 0.2 * 0.05) & (singular[:3] < 1.6 * 0.05)).all()
 
 

@@ -32,7 +32,10 @@ def test_overrides_have_the_type_of_the_field() -> None:
         ("compile=maybe", "--set compile: expected auto or yes or no, found .maybe."),
         ("per_channel=maybe", "--set per_channel: expected bool"),
         ("precision=fp16", "fp16 overflows"),
-        ("batch=0", "at least 1"),
+        ("batch=0", "--set batch: expected 1 to 100000, found 0"),
+        ("train_limit=-5", "expected 0 to"),
+        ("label_smoothing=5", "expected 0 to 1, found 5"),
+        ("seed=99999999999999999999", "--set seed: expected 0 to"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:

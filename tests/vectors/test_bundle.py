@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,8 @@ from conftest import INT4, UINT4, layers
 from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
-from systolith.vectors import bundle, read_bundle, verify_bundle, write_bundle
+from systolith.vectors import LAYOUTS, bundle, read_bundle, verify_bundle, write_bundle
+from systolith.vectors.layout import FileSpec
 
 
 def result(seed: int = 0, channels: int = 8) -> ArrayResult:
@@ -52,23 +56,49 @@ def test_the_manifest_has_a_hash_of_every_file(tmp_path: Path) -> None:
     assert written.files == len(files) == 22
     assert written.words == 36 + 9 * 8 + 9 * 36 + 16
     assert written.bytes == sum(p.stat().st_size for p in (tmp_path / "b").iterdir())
-    assert manifest["layout"] == "course"
+    assert manifest["layout"]["name"] == "course"
+    assert manifest["orders"]["weight"] == {"files": ["itile", "otile", "kij"], "lines": ["col"], "lanes": "row"}
     assert manifest["formats"] == {"act": "uint4", "weight": "int4", "psum": "int16", "out": "int16"}
 
 
-@pytest.mark.parametrize(("layout", "weight_lines"), [("course", 8), ("seed", 8)])
+@pytest.mark.parametrize(("layout", "weight_lines"), [("course", 8), ("seed", 5)])
 def test_sizes_of_the_words(tmp_path: Path, layout: str, weight_lines: int) -> None:
-    write_bundle(result(), tmp_path / "b", layout)
+    rng = np.random.default_rng(0)
+    conv = Conv("layer", rng.integers(-7, 8, (8, 5, 3, 3)), UINT4, INT4, padding=(1, 1))
+    small = run_layer(conv, rng.integers(0, 16, (5, 4, 4)), ArraySpec(rows=5))
+    write_bundle(small, tmp_path / "b", layout)
     for path in (tmp_path / "b").glob("*.txt"):
         lines = path.read_text().split("\n")
         assert lines.pop() == ""
         assert all(line.startswith("#") and " " not in line for line in lines[:3])
-        width = 32 if path.name.startswith(("activation", "weight")) else 128
-        assert {len(line) for line in lines[3:]} == {width}
+        lanes = {"a": 5 * 4, "w": {"course": 5 * 4, "seed": 8 * 4}[layout]}
+        assert {len(line) for line in lines[3:]} == {lanes.get(path.name[0], 8 * 16)}
         if path.name.startswith("weight"):
             assert len(lines) - 3 == weight_lines
     if layout == "seed":
         assert len((tmp_path / "b" / "psum.txt").read_text().split()) - 3 == 9 * 36
+
+
+def test_the_seed_bundle_of_the_squeezed_shape(tmp_path: Path) -> None:
+    write_bundle(result(), tmp_path / "b", "seed")
+    shapes = {}
+    for path in (tmp_path / "b").glob("*.txt"):
+        words = path.read_text().split()[3:]
+        shapes[path.name] = (len(words), len(words[0]))
+    weights = {f"weight_{kij}.txt": (8, 32) for kij in range(9)}
+    assert shapes == {"activation.txt": (36, 32), "psum.txt": (9 * 36, 128), "output.txt": (16, 128), **weights}
+    # The header of the weights says col0row7, although the lanes are columns.
+    assert (tmp_path / "b" / "weight_0.txt").read_text().startswith("#col0row7[msb-lsb],col0row6")
+    orders = json.loads((tmp_path / "b" / "manifest.json").read_text())["orders"]
+    assert orders["weight"] == {"files": ["kij"], "lines": ["itile", "otile", "row"], "lanes": "col"}
+    assert orders["psum"]["first"] == 64
+
+
+def test_a_layout_of_your_own_travels_in_the_manifest(tmp_path: Path) -> None:
+    mine = replace(LAYOUTS["course"], name="mine", relu=False, act=FileSpec("a.txt", "row", header=None))
+    write_bundle(result(), tmp_path / "b", mine)
+    assert (tmp_path / "b" / "a.txt").read_text()[0] in "01"
+    assert all(e.holds for e in verify_bundle(tmp_path / "b"))
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -116,11 +146,54 @@ def test_changed_tensors_are_found(tmp_path: Path) -> None:
 def test_damaged_bundles(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a readable bundle"):
         verify_bundle(tmp_path)
-    write_bundle(result(), tmp_path / "b")
-    (tmp_path / "b" / "out.txt").unlink()
+    b = tmp_path / "b"
+    write_bundle(result(), b)
+    whole = (b / "tensors.npz").read_bytes()
+    for length in (2, 100, len(whole) // 2, len(whole) - 10):
+        (b / "tensors.npz").write_bytes(whole[:length])
+        with pytest.raises(BadInput, match="not a readable bundle"):
+            verify_bundle(b)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    (b / "tensors.npz").write_bytes(flipped)
+    with pytest.raises(BadInput, match="not a readable bundle"):
+        verify_bundle(b)
+    (b / "tensors.npz").write_bytes(whole)
+    with np.load(b / "tensors.npz") as t:
+        floats = {n: t[n] for n in t.files} | {"psum": t["psum"].astype(float)}
+    np.savez(b / "tensors.npz", **floats)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="psum: expected integers, found dtype float64"):
+        verify_bundle(b)
+    (b / "tensors.npz").write_bytes(whole)
+    header = (b / "out.txt").read_text()
+    (b / "out.txt").write_text(header.replace("#....", "# garbage ....", 1))
+    with pytest.raises(BadInput, match=r"out.txt: line 3: expected the header"):
+        verify_bundle(b)
+    (b / "out.txt").unlink()
     with pytest.raises(BadInput, match=r"out.txt: cannot be read"):
-        verify_bundle(tmp_path / "b")
-    (tmp_path / "b" / "tensors.npz").write_bytes(b"PK")
+        verify_bundle(b)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("sha256", lambda m: m["sha256"].update({"out.txt": "0" * 64})),
+        ("sha256", lambda m: m["sha256"].update({"more.txt": "0" * 64})),
+        ("array", lambda m: m["array"].update({"passes": 10})),
+        ("layer", lambda m: m["layer"].update({"kernel": [5, 5]})),
+        ("formats", lambda m: m["formats"].update({"psum": "int20"})),
+    ],
+)
+def test_a_manifest_that_says_otherwise_is_found(tmp_path: Path, key: str, change: Callable[[Any], None]) -> None:
+    write_bundle(result(), tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    change(manifest)
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    outcome = verify_bundle(tmp_path / "b")[3]
+    assert not outcome.holds
+    assert key in outcome.first
+    manifest["formats"]["act"] = 4
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BadInput, match="not a readable bundle"):
         verify_bundle(tmp_path / "b")
 

@@ -114,7 +114,7 @@ class Mapping:
         misfit = (lo < fmt.lo) | (hi > fmt.hi)
         if not misfit.any():
             return None
-        worst = int(np.argmax(np.maximum(hi, -lo)))
+        worst = int(np.argmax(np.where(misfit, np.maximum(hi, -lo), -1)))
         return (
             f"{self.conv.name}: {int(misfit.sum())} of {self.conv.out_channels} output channels could exceed "
             f"{fmt.bits} psum bits; channel {worst} is bounded by {int(lo[worst])}..{int(hi[worst])}, "

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from systolith.array.mapping import Mapping
 from systolith.array.sfp import fit
-from systolith.formats import require_fit
 from systolith.network.graph import require_act
 
 AXES = ("ic_tile", "oc_tile", "kij", "nij", "col")
@@ -72,5 +71,4 @@ def all_psums(mapping: Mapping, act: NDArray[np.integer]) -> NDArray[np.signedin
     psums = np.empty(shape, dtype=psum_dtype(mapping))
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
         psums[:, oc_tile] = block
-    require_fit(f"{mapping.conv.name} psum", psums, mapping.spec.psum_format, AXES)
     return psums

@@ -67,7 +67,7 @@ class ArraySpec:
 
 def parse_size(text: str) -> tuple[int, int]:
     """ "8x16" to (8, 16): rows, columns. `BadInput` for anything else."""
-    match = re.fullmatch(r"(-?\d+)x(-?\d+)", text.strip().lower())
+    match = re.fullmatch(r"(-?\d{1,6})x(-?\d{1,6})", text.strip().lower())
     if not match:
         raise BadInput(f"array {text!r}: expected ROWSxCOLS, such as 8x8")
     return int(match[1]), int(match[2])

@@ -25,7 +25,9 @@ def require_extra(module: str, extra: str, verb: str) -> None:
         raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
 
 
-def find_picture(image: Path | None, data: str | None, index: int) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+def find_picture(
+    image: Path | None, data: str | None, index: int | None
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
     """uint8 (3, 32, 32), a name for people, and notes on conversions."""
     from systolith.formats import BadInput
     from systolith.pictures import read_picture
@@ -33,10 +35,12 @@ def find_picture(image: Path | None, data: str | None, index: int) -> tuple[NDAr
 
     if image is not None and data is not None:
         raise BadInput("expected --image or --data, found both")
+    if index is not None and data is None:
+        raise BadInput("--index picks a picture of a data set: expected --data with it")
     if data is not None:
         from systolith.training.data import load_data
 
-        pictures = load_data(data, "test")
+        pictures, index = load_data(data, "test"), index or 0
         if not 0 <= index < len(pictures):
             raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
         label = pictures.classes[pictures.labels[index]]
@@ -79,7 +83,7 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Exactly one JSON object on stdout."""
-    print(json.dumps(value, indent=1, default=str))
+    print(json.dumps(value, indent=1, default=str, allow_nan=False))
 
 
 def print_rows(rows: list[tuple[str, str]]) -> None:

@@ -14,7 +14,7 @@ from systolith.cli.options import DEFAULT_MODEL
 def evaluate(
     data: Annotated[str, typer.Option("--data", help="A data set: a folder or a hub name.")],
     model: Annotated[str, typer.Argument(help="A shipped model, a model file, or a checkpoint.")] = DEFAULT_MODEL,
-    limit: Annotated[int, typer.Option("--limit", help="Only the first so many pictures (0: all).")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the first so many pictures (0: all).")] = 0,
     as_json: options.Json = False,
 ) -> None:
     """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
@@ -24,12 +24,18 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
+    from systolith.formats import BadInput
     from systolith.models import load
     from systolith.training.data import load_data
     from systolith.training.loop import predict
 
     network, run = load(model)
     pictures = load_data(data, "test")
+    known = run.get("classes")
+    if known and list(pictures.classes) != list(known):
+        raise BadInput(f"{pictures.source} has the classes {', '.join(pictures.classes)}, {model} {', '.join(known)}")
+    if len(pictures.classes) > network.config.classes:
+        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {network.config.classes}")
     total = min(limit, len(pictures)) if limit > 0 else len(pictures)
     images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
     begin, answers = time.perf_counter(), []

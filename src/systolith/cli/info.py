@@ -84,15 +84,20 @@ def _about(file: ModelFile) -> str:
 
 
 def _layer(name: str, file: ModelFile, spec: Any) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from systolith.array import Mapping
     from systolith.array.spec import lane_misfits
     from systolith.network import Conv
 
     codes = file.codes[name]
     weight = codes.values if codes.values.ndim == 4 else codes.values[:, :, None, None]
     conv = Conv(name, weight, codes.act_format, codes.format)
-    ic_tiles, oc_tiles = -(-conv.in_channels // spec.rows), -(-conv.out_channels // spec.cols)
     flags = lane_misfits(conv, spec)
-    fits = f"needs {' '.join(flags)}" if flags else "one tile" if ic_tiles == oc_tiles == 1 else "tiled"
+    # How it is tiled does not depend on the lanes, nor on the map.
+    mapping = Mapping(conv, replace(spec, act_bits=16, weight_bits=16), *conv.kernel)
+    one = mapping.ic_tiles == mapping.oc_tiles == 1
+    fits = f"needs {' '.join(flags)}" if flags else "one tile" if one else "tiled"
     return {
         "name": name,
         "in_channels": conv.in_channels,
@@ -100,8 +105,8 @@ def _layer(name: str, file: ModelFile, spec: Any) -> dict[str, Any]:
         "kernel": list(conv.kernel),
         "act_format": str(conv.act_format),
         "weight_format": str(conv.weight_format),
-        "ic_tiles": ic_tiles,
-        "oc_tiles": oc_tiles,
-        "passes": ic_tiles * oc_tiles * conv.kernel[0] * conv.kernel[1],
+        "ic_tiles": mapping.ic_tiles,
+        "oc_tiles": mapping.oc_tiles,
+        "passes": mapping.passes,
         "fits": fits,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import typer
@@ -42,20 +43,40 @@ app.command("train")(train.train)
 
 
 def main() -> None:
-    """Run the command; bad input becomes one sentence on stderr (with `--json` also on stdout) and exit code 2."""
+    """Run the command; exit codes: 0 all well, 1 a difference, 2 bad input (one sentence), 3 a fault of this program.
+
+    With `--json` the sentence is also a JSON object on stdout. SYSTOLITH_TRACEBACK=1 shows where a fault came from.
+    """
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing more to say.
         sys.stderr.close()
         sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
     except Exception as error:
-        from systolith.formats import BadInput  # brings NumPy: not for --help
-
-        if not isinstance(error, BadInput):
+        if os.environ.get("SYSTOLITH_TRACEBACK"):
             raise
-        sentence = " ".join(str(error).split())
+        sentence, code = _explain(error)
         print(f"systolith: {sentence}", file=sys.stderr)
         if "--json" in sys.argv:
             print(json.dumps({"error": sentence}))
-        sys.exit(2)
+        sys.exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One sentence and the exit code."""
+    from systolith.formats import BadInput  # brings NumPy: not for --help
+
+    if isinstance(error, BadInput):
+        text, code = str(error), 2
+    elif hasattr(error, "format_message"):  # a usage error of click's, which newer typers carry inside themselves
+        text, code = error.format_message(), 2
+    elif isinstance(error, MemoryError):
+        text, code = f"not enough memory ({error})", 2
+    elif isinstance(error, OSError):
+        text, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
+    else:
+        text, code = f"a fault of this program, {type(error).__name__}: {error} (SYSTOLITH_TRACEBACK=1 shows where)", 3
+    return " ".join(text.split()), code

@@ -13,7 +13,7 @@ ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a mode
 LayerName = Annotated[str, typer.Option("--layer", help="The layer to map, such as features.27.")]
 Image = Annotated[Path | None, typer.Option("--image", help="A picture file. [default: the shipped cat]")]
 Data = Annotated[str | None, typer.Option("--data", help="A data set (folder or hub name) to take the picture from.")]
-Index = Annotated[int, typer.Option("--index", help="Which picture of the data set's test split.")]
+Index = Annotated[int | None, typer.Option("--index", help="Which picture of the test split. [default: 0]")]
 Array = Annotated[str, typer.Option("--array", help="Size of the array, ROWSxCOLS.")]
 ActBits = Annotated[int, typer.Option("--act-bits", help="Width of an activation lane.")]
 WeightBits = Annotated[int, typer.Option("--weight-bits", help="Width of a weight lane.")]

@@ -20,7 +20,7 @@ def run(
     layer: options.LayerName = DEFAULT_LAYER,
     image: options.Image = None,
     data: options.Data = None,
-    index: options.Index = 0,
+    index: options.Index = None,
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
@@ -47,6 +47,7 @@ def run(
     equalities = [
         recovered.match,
         compare("integer convolution = the network's accumulators", recovered.network_acc, recovered.acc),
+        result.check_psums(),
         compare("array outputs = the network's accumulators", recovered.network_acc[0], result.out),
         result.check(),
     ]
@@ -62,7 +63,7 @@ def run(
         verdict = f"all equal: {total:,} elements in {len(equalities)} comparisons"
     else:
         wrong = next(e for e in equalities if not e.holds)
-        verdict = f"NOT EQUAL: {wrong.name}: {wrong}"[:199]
+        verdict = f"NOT EQUAL: {wrong.name}: {wrong}"[:180]
     if as_json:
         common.print_json(
             {
@@ -129,7 +130,7 @@ def from_model(
     layer: str,
     image: Path | None,
     data: str | None,
-    index: int,
+    index: int | None,
     array: tuple[str, int, int, str, str],
 ) -> tuple[dict[str, Any], Recovered, ArrayResult]:
     """One layer of a trained model on the array, for one picture.

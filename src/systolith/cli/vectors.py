@@ -22,11 +22,11 @@ def vectors(
             help="A .npz with act (C,H,W), weight (O,C,KH,KW), optionally padding, stride, dilation.",
         ),
     ] = None,
-    model: options.ModelName = DEFAULT_MODEL,
-    layer: options.LayerName = DEFAULT_LAYER,
+    model: Annotated[str | None, typer.Option("--model", help=f"As in `run`. [default: {DEFAULT_MODEL}]")] = None,
+    layer: Annotated[str | None, typer.Option("--layer", help=f"As in `run`. [default: {DEFAULT_LAYER}]")] = None,
     image: options.Image = None,
     data: options.Data = None,
-    index: options.Index = 0,
+    index: options.Index = None,
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
@@ -45,12 +45,18 @@ def vectors(
     find_layout(layout)
     spec = (array, act_bits, weight_bits, psum_bits, overflow)
     if tensors is not None:
+        from systolith.formats import BadInput
+
+        others = {"--model": model, "--layer": layer, "--image": image, "--data": data, "--index": index}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise BadInput(f"--tensors brings its own layer and activations: it goes without {', '.join(given)}")
         result = from_tensors(tensors, spec)
     else:
         common.require_extra("torch", "torch", "vectors --model")
         from systolith.cli.run import from_model
 
-        result = from_model(model, layer, image, data, index, spec)[2]
+        result = from_model(model or DEFAULT_MODEL, layer or DEFAULT_LAYER, image, data, index, spec)[2]
     warning = result.mapping.bound_warning()
     if warning:
         common.note(f"warning: {warning}")
@@ -93,7 +99,7 @@ def from_tensors(path: Path, options: tuple[str, int, int, str, str]) -> ArrayRe
     pairs = {}
     for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
         value = np.asarray(given.get(name, default))
-        if value.size not in (1, 2) or not np.issubdtype(value.dtype, np.integer):
+        if value.size not in (1, 2) or value.dtype.kind not in "iu":
             raise BadInput(f"--tensors {path}: {name}: expected one or two integers, found {value.tolist()}")
         pair = np.broadcast_to(value.reshape(-1), 2)
         pairs[name] = int(pair[0]), int(pair[1])

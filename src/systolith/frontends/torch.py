@@ -14,7 +14,7 @@ from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.network.graph import Conv
 from systolith.network.reference import conv2d
-from systolith.quant import PixelCodes, QuantConv2d, QuantLinear, quant_layer, quant_layers
+from systolith.quant import QuantConv2d, QuantLinear, quant_layer, quant_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,21 @@ def _record(model: nn.Module, batch: Tensor) -> tuple[list[tuple[str, Tensor, Te
     return seen, result
 
 
+def _receiver(model: nn.Module, layer_name: str) -> str | None:
+    """The quantized layer that gets `layer_name`'s output through a ReLU and nothing else, in one Sequential."""
+    parent, _, index = layer_name.rpartition(".")
+    modules: dict[str, Any] = dict(model.named_modules())
+    siblings = modules[parent]
+    if not isinstance(siblings, nn.Sequential):
+        return None
+    names = list(dict(siblings.named_children()))
+    behind = names[names.index(index) + 1 :][:2]
+    if len(behind) < 2 or not isinstance(siblings[names.index(behind[0])], nn.ReLU):
+        return None
+    receiver = f"{parent}.{behind[1]}" if parent else behind[1]
+    return receiver if isinstance(modules[receiver], (QuantConv2d, QuantLinear)) else None
+
+
 def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Recovered:
     """The exact integers that `layer_name` works with when `model` sees `batch`.
 
@@ -106,7 +121,7 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
         batch = batch[None]
     if batch.ndim != 4 or batch.dtype != np.uint8:
         raise BadInput(f"expected uint8 pictures (N, 3, H, W), found {batch.dtype} {batch.shape}")
-    was_training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         seen, logits = _record(model, torch.from_numpy(batch))
@@ -117,7 +132,8 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
             network_acc = _whole(layer.accumulate(codes), f"{layer_name} accumulator")
             scale, bias = layer.scale().cpu().numpy(), layer.bias_codes()
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
     conv = layer_to_conv(layer_name, layer)
     shape = codes.shape if codes.ndim == 4 else (*codes.shape, 1, 1)
     act = _whole(codes, f"{layer_name} activations").astype(np.int16).reshape(shape)
@@ -128,16 +144,11 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
     # In eval `y = fp32(acc*s)`; a direct ReLU hands relu(acc)*s to the next quantized layer, unchanged.
     wide = (acc + offset).astype(np.float64) * scale.astype(np.float64).reshape(-1, 1, 1)
     recovered = wide.astype(np.float32)
-    follower = seen[at + 2] if at + 2 < len(seen) else None
-    modules = dict(model.named_modules())
-    if (
-        follower is not None
-        and isinstance(modules[seen[at + 1][0]], nn.ReLU)
-        and isinstance(modules[follower[0]], (QuantConv2d, QuantLinear))
-        and not isinstance(modules[follower[0]].act_quant, PixelCodes)
-    ):
-        recovered, expected = np.maximum(recovered, 0), follower[1].cpu().numpy()
-        name = f"relu(psum)*scale = what {follower[0]} receives"
+    receiver = _receiver(model, layer_name)
+    if receiver is not None:
+        recovered = np.maximum(recovered, 0)
+        expected = next(x for name, x, _ in seen[at:] if name == receiver).cpu().numpy()
+        name = f"relu(psum)*scale = what {receiver} receives"
     else:
         expected = output.cpu().numpy()
         name = "psum*scale = the layer's own output"

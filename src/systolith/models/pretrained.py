@@ -19,9 +19,10 @@ from systolith.store import Codes, ModelFile, load_model_file, save_model_file, 
 
 def build(config: Mapping[str, Any]) -> Vgg16:
     """The untrained network that `config` (of a model file, a checkpoint or a recipe) describes."""
-    known = {f.name for f in fields(VggConfig)}
-    if config.get("arch") != "vgg16" or not set(config) <= {"arch", *known}:
-        raise BadInput(f"expected the config of a vgg16 with {', '.join(sorted(known))}, found {dict(config)}")
+    known = {"arch": "str", **{f.name: str(f.type) for f in fields(VggConfig)}}
+    named = isinstance(config, Mapping) and config.get("arch") == "vgg16" and set(config) <= set(known)
+    if not named or any(type(value).__name__.removesuffix("Type") not in known[name] for name, value in config.items()):
+        raise BadInput(f"expected the config of a vgg16 ({', '.join(known)}), found {str(config)[:200]}")
     return Vgg16(VggConfig(**{k: v for k, v in config.items() if k != "arch"}))
 
 
@@ -68,6 +69,11 @@ def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
         for name, layer in layers.items():
             codes = file.codes[name]
             assert isinstance(layer.weight_quant, WeightQuantizer)
+            if (codes.format, codes.act_format) != (layer.weight_quant.format, layer.act_quant.format):
+                raise BadInput(
+                    f"{path}: layer {name}: its config says {layer.weight_quant.format} weights and "
+                    f"{layer.act_quant.format} activations, the layer {codes.format} and {codes.act_format}"
+                )
             shapes = (layer.weight.shape, layer.weight_quant.alpha.shape)
             if (codes.values.shape, codes.scale.shape) != tuple(map(tuple, shapes)):
                 raise BadInput(
@@ -76,6 +82,7 @@ def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
                 )
             layer.freeze(torch.from_numpy(codes.values), torch.from_numpy(codes.scale))
         model.load_state_dict({n: torch.from_numpy(a) for n, a in file.floats.items()}, strict=False)
+    _require_finite(path, model)
     return model.eval(), file.run
 
 
@@ -84,11 +91,18 @@ def _from_checkpoint(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
     model = build(state["config"])
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path}: its tensors are not those of its own config ({str(error).splitlines()[-1].strip()})"
         ) from None
+    _require_finite(path, model)
     return model.eval(), state.get("run", {})
+
+
+def _require_finite(path: Path, model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise BadInput(f"{path}: {name} holds a value that is not a number")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -100,7 +114,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises whatever the bytes provoke
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{path}: not a readable checkpoint, truncated or of another kind ({first[:120]})") from None
-    if not isinstance(state, dict) or not {"config", "model"} <= set(state):
+    if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
         raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
     return state
 
@@ -122,7 +136,9 @@ def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:
     """A model in eval and the metadata of its run, by shipped name or path."""
     check_exact()
     path = model_path(name)
-    return _from_checkpoint(path) if path.suffix == ".pt" else _from_model_file(path)
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"  # what torch.save writes
+    return _from_checkpoint(path) if zipped or path.suffix == ".pt" else _from_model_file(path)
 
 
 def load_pretrained(name: str = "vgg16-w4a4-s8") -> Vgg16:

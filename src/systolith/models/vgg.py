@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ class Vgg16(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = (nn.Linear if is_float else QuantLinear)(channels, config.classes)
         if config.squeeze_layer is not None:
+            self.config = replace(config, squeeze_layer=None)
             squeeze(self, config.squeeze_layer, config.squeeze_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,13 +125,14 @@ def squeeze(model: nn.Module, layer: str = "features.27", channels: int = 8) -> 
     Raises:
         BadInput: no such layer, not an inner convolution of a `Sequential`, or no batch norm behind it.
     """
+    done = model.config.squeeze_layer if isinstance(model, Vgg16) else None
+    if done is not None:
+        raise BadInput(f"squeeze: this model is squeezed at {done} already")
     parent, _, index_text = layer.rpartition(".")
     modules: dict[str, Any] = dict(model.named_modules())
     seq = modules.get(parent)
     if layer not in modules or not isinstance(seq, nn.Sequential):
         raise BadInput(f"squeeze: no layer {layer!r} inside a Sequential of this model")
-    if channels < 1:
-        raise BadInput(f"squeeze: expected at least 1 channel, found {channels}")
     at = int(index_text)
     convs = [i for i, m in enumerate(seq) if isinstance(m, nn.Conv2d)]
     if at not in convs[1:-1]:
@@ -139,7 +141,12 @@ def squeeze(model: nn.Module, layer: str = "features.27", channels: int = 8) -> 
             f"{', '.join(f'{parent}.{i}' for i in convs[1:-1])}"
         )
     if not isinstance(seq[at + 1], ExactBatchNorm2d):
-        raise BadInput(f"squeeze: {layer!r} has no batch norm behind it (squeezed already?)")
+        raise BadInput(f"squeeze: {layer!r} has no batch norm behind it")
+    most = min(modules[layer].in_channels, modules[layer].out_channels)
+    if not 1 <= channels <= most:
+        raise BadInput(f"squeeze: expected 1 to {most} channels for {layer!r}, found {channels}")
+    if any(getattr(m, "weight", None) is None for m in seq if isinstance(m, QuantConv2d)):
+        raise BadInput("squeeze: this model holds frozen integer codes; squeeze before training")
     before, after = convs[convs.index(at) - 1], convs[convs.index(at) + 1]
     seq[before] = _narrowed(seq[before], seq[before].in_channels, channels)  # type: ignore[arg-type]
     seq[after] = _narrowed(seq[after], channels, seq[after].out_channels)  # type: ignore[arg-type]
@@ -147,4 +154,6 @@ def squeeze(model: nn.Module, layer: str = "features.27", channels: int = 8) -> 
     if isinstance(seq[before + 1], ExactBatchNorm2d):
         seq[before + 1] = ExactBatchNorm2d(channels)
     del seq[at + 1]
+    if isinstance(model, Vgg16):
+        model.config = replace(model.config, squeeze_layer=layer, squeeze_channels=channels)
     return model

@@ -35,9 +35,10 @@ class Conv:
         if self.weight.ndim != 4 or self.weight.size == 0:
             raise BadInput(f"{self.name}: expected weights of shape (O, C, KH, KW), found {self.weight.shape}")
         require_fit(f"{self.name} weight", self.weight, self.weight_format, ("oc", "ic", "ki", "kj"))
-        if min(self.stride) < 1 or min(self.dilation) < 1 or min(self.padding) < 0:
+        low, high = min(*self.stride, *self.dilation), max(*self.stride, *self.dilation, *self.padding)
+        if low < 1 or min(self.padding) < 0 or high > 65535:
             raise BadInput(
-                f"{self.name}: expected stride and dilation >= 1 and padding >= 0, "
+                f"{self.name}: expected stride and dilation of 1 to 65535 and padding of 0 to 65535, "
                 f"found {self.stride}, {self.dilation}, {self.padding}"
             )
 
@@ -82,6 +83,6 @@ def sum_bounds(weight: NDArray[np.int64], act: IntFormat) -> tuple[NDArray[np.in
 
 def require_act(conv: Conv, act: NDArray) -> None:
     """Raise `BadInput` unless `act` is an integer map (C, H, W) of the layer's channels and format."""
-    if act.ndim != 3 or act.shape[0] != conv.in_channels:
+    if act.ndim != 3 or act.shape[0] != conv.in_channels or act.size == 0:
         raise BadInput(f"{conv.name} activations: expected shape ({conv.in_channels}, H, W), found {act.shape}")
     require_fit(f"{conv.name} activations", act, conv.act_format, ("ic", "i", "j"))

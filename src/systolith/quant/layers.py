@@ -247,7 +247,8 @@ class QuantLinear(QuantLayer, nn.Linear):
         self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach())
 
     def accumulate(self, act: Tensor) -> Tensor:
-        codes, bias = self.weight_codes(), (self.bias / self.scale()).round()
+        codes, bias = self.weight_codes(), self.bias_codes()
+        assert bias is not None
         acc = exact_linear(act, codes, self._bound(codes, bias))
         return acc + bias.to(acc.dtype)
 
@@ -255,9 +256,10 @@ class QuantLinear(QuantLayer, nn.Linear):
         """(N, C) real values to (N, O) real values, fp32 in eval."""
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
-        scale = self.scale().detach()
+        rounded = self.bias_codes()
+        assert rounded is not None
         # Straight through: the forward value is the rounded bias, the gradient is the float bias's.
-        bias = self.bias + ((self.bias / scale).round() * scale - self.bias).detach()
+        bias = self.bias + (rounded * self.scale() - self.bias).detach()
         return F.linear(self.act_quant(x), self.weight_quant(self.weight), bias)
 
 

@@ -49,32 +49,50 @@ def load_data(source: str, split: str) -> LabelledPictures:
         raise BadInput(f"--data {source}: no such folder (and not a hub name of the form owner/name)")
     if not root.is_dir():
         raise BadInput(f"--data {source}: expected a folder, found a file")
-    shards = sorted(root.rglob(f"{split}.parquet")) or sorted(root.rglob(f"{split}-*.parquet"))
-    if shards:
-        return _parquet(shards, split, root.resolve().name)
+    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
+        shards = sorted(folder.glob(f"{split}.parquet")) or sorted(folder.glob(f"{split}-*.parquet"))
+        if shards:
+            return _parquet(shards, split, root.resolve().name)
     for folder in (root, root / "cifar-10-batches-py"):
         if (folder / "batches.meta").exists() or (folder / "test_batch").exists():
             return _batches(folder, split)
     named = root / split
     folder = named if named.is_dir() else root
-    if (named.is_dir() or split == "test") and any(p.is_dir() for p in folder.iterdir()):
-        return _folder(folder)
+    classes = _class_folders(folder)
+    if classes and (named.is_dir() or split == "test"):
+        # Numbered over both splits: a class that one of them lacks must not shift the others.
+        everywhere = {*classes, *(c for s in ("train", "test") if named.is_dir() for c in _class_folders(root / s))}
+        return _folder(folder, sorted(everywhere))
     raise BadInput(
         f"--data {source}: no {split} pictures found; expected {split}.parquet, cifar-10-batches-py, "
         f"or {split}/CLASS/*.png"
     )
 
 
-def _decode(encoded: Sequence[bytes | Path]) -> NDArray[np.uint8]:
+def _decode(encoded: Sequence[bytes | Path], source: str) -> NDArray[np.uint8]:
+    def decode(row: int) -> NDArray[np.uint8]:
+        item = encoded[row]
+        try:
+            return read_picture(item)[0]
+        except BadInput as error:
+            if isinstance(item, Path):
+                raise
+            raise BadInput(f"--data {source}: row {row}: {error}") from None
+
+    if not encoded:
+        raise BadInput(f"--data {source}: holds no pictures")
     with ThreadPoolExecutor(2) as pool:
-        pictures = list(pool.map(lambda item: read_picture(item)[0], encoded))
-    return np.stack(pictures)
+        return np.stack(list(pool.map(decode, range(len(encoded)))))
 
 
 def _labelled(
     images: NDArray[np.uint8], labels: Iterable[int], classes: Sequence[str], source: str
 ) -> LabelledPictures:
-    array = np.asarray(list(labels), dtype=np.int64)
+    given = list(labels)
+    if not all(isinstance(label, int | np.integer) for label in given):
+        odd = next(label for label in given if not isinstance(label, int | np.integer))
+        raise BadInput(f"--data {source}: expected integer labels, found {odd!r}")
+    array = np.asarray(given, dtype=np.int64)
     if len(array) == 0 or len(array) != len(images):
         raise BadInput(f"--data {source}: {len(images)} pictures and {len(array)} labels")
     if array.min() < 0 or array.max() >= len(classes):
@@ -109,8 +127,14 @@ def _parquet(shards: Sequence[Path], split: str, source: str) -> LabelledPicture
                 raise BadInput(f"{shard}: row {row}: expected encoded picture bytes in column {image_column}")
             encoded.append(item["bytes"])
         labels += table[label_column].to_pylist()
-    classes = CIFAR10_CLASSES if max(labels, default=0) < 10 else [str(i) for i in range(max(labels) + 1)]
-    return _labelled(_decode(encoded), labels, classes, f"{source} ({split})")
+    name = f"{source} ({split})"
+    return _labelled(_decode(encoded, name), labels, _numbered(labels), name)
+
+
+def _numbered(labels: Sequence[Any]) -> Sequence[str]:
+    """Class names where the data has none: CIFAR-10's for ten classes, else numbers."""
+    most = max((label for label in labels if isinstance(label, int)), default=0)
+    return CIFAR10_CLASSES if most < 10 else [str(i) for i in range(most + 1)]
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -140,27 +164,35 @@ def _batches(folder: Path, split: str) -> LabelledPictures:
     for name in names:
         batch = _unpickle(folder / name)
         data = batch.get(b"data")
-        if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3072 or b"labels" not in batch:
-            raise BadInput(f"{folder / name}: expected data of shape (N, 3072) and labels")
-        parts.append((data.astype(np.uint8).reshape(-1, 3, 32, 32), batch[b"labels"]))
+        if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == 3072):
+            raise BadInput(f"{folder / name}: expected data of shape (N, 3072), uint8")
+        if not isinstance(batch.get(b"labels"), list):
+            raise BadInput(f"{folder / name}: expected a list of labels")
+        parts.append((data.reshape(-1, 3, 32, 32), batch[b"labels"]))
     images = np.concatenate([p[0] for p in parts])
     labels = [label for p in parts for label in p[1]]
     return _labelled(images, labels, CIFAR10_CLASSES, f"{folder.resolve().name} ({split})")
 
 
-def _folder(folder: Path) -> LabelledPictures:
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
+def _class_folders(folder: Path) -> list[str]:
+    """Names of the folders in `folder` with pictures in them; hidden ones are not classes."""
+    if not folder.is_dir():
+        return []
+    inside = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+    return sorted(p.name for p in inside if any(f.suffix.lower() in SUFFIXES for f in p.iterdir()))
+
+
+def _folder(folder: Path, classes: Sequence[str]) -> LabelledPictures:
     # Folders named after CIFAR-10's classes keep CIFAR-10's numbers, whichever of them are there.
     names = CIFAR10_CLASSES if set(classes) <= set(CIFAR10_CLASSES) else tuple(classes)
     files = [
         (path, names.index(name))
-        for name in classes
+        for name in _class_folders(folder)
         for path in sorted((folder / name).iterdir())
         if path.suffix.lower() in SUFFIXES
     ]
-    if not files:
-        raise BadInput(f"--data {folder}: no pictures in {', '.join(classes)}")
-    return _labelled(_decode([p for p, _ in files]), (label for _, label in files), names, folder.resolve().name)
+    name = folder.resolve().name
+    return _labelled(_decode([p for p, _ in files], name), (label for _, label in files), names, name)
 
 
 def _hub(name: str, split: str) -> LabelledPictures:
@@ -184,5 +216,5 @@ def _from_table(table: Any, name: str, split: str) -> LabelledPictures:
     raw = table.cast_column(image_column, datasets.Image(decode=False))
     encoded = [item["bytes"] or Path(item["path"]) for item in raw[image_column]]
     labels = list(table[label_column])
-    classes = getattr(table.features[label_column], "names", None) or [str(i) for i in range(max(labels) + 1)]
-    return _labelled(_decode(encoded), labels, classes, f"{name} ({split})")
+    classes = getattr(table.features[label_column], "names", None) or _numbered(labels)
+    return _labelled(_decode(encoded, f"{name} ({split})"), labels, classes, f"{name} ({split})")

@@ -21,8 +21,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from systolith import __version__
@@ -161,7 +159,7 @@ def train(
 
     Args:
         test: evaluated once, at the end, with the chosen epoch; never used to choose.
-        holdout: this many training pictures, the last ones, are kept out and choose the best epoch (0: the last epoch).
+        holdout: this many training pictures, drawn by the seed, are kept out and choose the best epoch (0: the last).
         resume: go on from `out/last.pt`, to the same result as without the interruption.
         teacher: distil from it.
         init: a state dict to start from, where name and shape agree.
@@ -175,9 +173,11 @@ def train(
         Interrupted: on SIGINT or SIGTERM, after saving.
         BadInput: the folder holds another run, or the loss stopped being a number (names step and layer).
     """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
     check_exact()
-    if holdout >= len(data):
-        raise BadInput(f"--holdout {holdout}: there are only {len(data)} training pictures")
+    require_trainable(recipe, data, out, holdout)
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -185,14 +185,15 @@ def train(
     size = min(recipe.batch, used)
     if size % world:
         raise BadInput(f"batch {size}: expected a multiple of the {world} processes")
-    images = torch.from_numpy(data.images[:used]).to(device)
-    labels = torch.from_numpy(data.labels[:used]).to(device)
-    held = slice(len(data) - holdout, len(data))
+    # Files in a folder come class by class: what is held out must be drawn from all of them.
+    drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(recipe.seed)).numpy()
+    kept, held = drawn[holdout : holdout + used], drawn[:holdout]
+    images, labels = (torch.from_numpy(a[kept]).to(device) for a in (data.images, data.labels))
     held_images, held_labels = (torch.from_numpy(a[held]).to(device) for a in (data.images, data.labels))
 
     torch.manual_seed(recipe.seed)
     model = build({"arch": "vgg16", **asdict(recipe.model_config())})
-    identity = Identity(recipe, (used, holdout), data.source)
+    identity = Identity(recipe, (used, holdout), data.source, data.classes)
     if init is not None and not resume:
         report({"event": "note", "text": _start_from(model, init)})
     model.to(device)
@@ -277,6 +278,18 @@ def train(
     return finish(identity, out, test) if accelerator.is_main_process else {}
 
 
+def require_trainable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int) -> None:
+    """Raise `BadInput` now for what would otherwise come up after the first epoch."""
+    if not 0 <= holdout < len(data):
+        raise BadInput(f"--holdout {holdout}: expected 0 to {len(data) - 1}, the training pictures being {len(data)}")
+    classes = recipe.model_config().classes
+    if len(data.classes) > classes:
+        raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
+    with atomic_file(out / ".probe") as temporary:
+        temporary.touch()
+    (out / ".probe").unlink(missing_ok=True)
+
+
 def _from(out: Path, epochs: int) -> Iterator[tuple[int, int]]:
     """(epoch, first step) of every epoch from the last checkpoint on."""
     progress = read_checkpoint(out / "last.pt")["progress"]
@@ -310,6 +323,7 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict
     run: dict[str, Any] = {
         "recipe": asdict(identity.recipe),
         "data": identity.data,
+        "classes": list(identity.classes),
         "train_pictures": identity.split[0],
         "epochs": len(rows),
         "chosen_epoch": chosen["epoch"],

@@ -99,6 +99,18 @@ _CHOICES = {
 }
 
 
+_RANGES = (
+    ("epochs", 1, 10_000),
+    ("batch", 1, 100_000),
+    ("label_smoothing", 0, 1),
+    ("warmup", 0, 1),
+    ("momentum", 0, 1),
+    ("distill", 0, 1),
+    ("train_limit", 0, 10**9),
+    ("seed", 0, 2**31),
+)
+
+
 def _parse(key: str, text: str, kind: Any) -> Any:
     try:
         if kind == "bool":
@@ -136,6 +148,7 @@ def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) ->
         if getattr(made, key) not in choices:
             why = " (fp16 overflows)" if key == "precision" else ""
             raise BadInput(f"--set {key}: expected {' or '.join(choices)}, found {getattr(made, key)!r}{why}")
-    if min(made.epochs, made.batch) < 1:
-        raise BadInput("--set: epochs and batch must be at least 1")
+    for key, low, high in _RANGES:
+        if not low <= getattr(made, key) <= high:
+            raise BadInput(f"--set {key}: expected {low} to {high}, found {getattr(made, key)}")
     return made

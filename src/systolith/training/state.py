@@ -30,11 +30,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to go on: the recipe, and [pictures trained on, held out]."""
+    """What a run is: the recipe, [pictures trained on, held out], and the data's name and classes."""
 
     recipe: Recipe
     split: tuple[int, int]
     data: str
+    classes: tuple[str, ...]
 
 
 def save_checkpoint(
@@ -59,7 +60,7 @@ def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers:
     """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
     state = read_checkpoint(path)
     now, before = asdict(identity.recipe), state.get("recipe") or {}
-    changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if before.get(k) != now[k]]
+    changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if repr(before.get(k)) != repr(now[k])]
     if changed:
         raise BadInput(f"{path}: --resume needs the same recipe; changed: {', '.join(changed)}")
     if state.get("split") != list(identity.split):

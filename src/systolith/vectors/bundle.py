@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,11 @@ from systolith.array.layer import OUT_AXES, accumulate_all
 from systolith.array.psums import AXES as PSUM_AXES
 from systolith.array.psums import all_psums
 from systolith.equality import Equality, compare
-from systolith.formats import BadInput, IntFormat
+from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
+from systolith.network.graph import require_act
 from systolith.store import atomic_folder
-from systolith.vectors.layout import AXES, Layout, find_layout, vector_files
+from systolith.vectors.layout import AXES, Layout, file_orders, find_layout, layout_from, vector_files
 from systolith.vectors.text import decode_file, encode_file
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
@@ -59,7 +62,7 @@ def write_bundle(
             sums[file.name] = hashlib.sha256(content).hexdigest()
             words += len(file.words)
         np.savez(temporary / TENSORS, **_tensors(result))  # type: ignore[arg-type]
-        sums[TENSORS] = hashlib.sha256((temporary / TENSORS).read_bytes()).hexdigest()
+        sums[TENSORS] = _sha256(temporary / TENSORS)
         (temporary / MANIFEST).write_text(json.dumps(_manifest(result, chosen, sums), indent=1) + "\n")
         size = sum(p.stat().st_size for p in temporary.iterdir())
     return Written(folder, len(sums) + 1, words, size)
@@ -107,7 +110,7 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
             "out": str(spec.psum_format),
         },
         "orders": {
-            **{kind: list(axes) for kind, axes in AXES.items()},
+            **{kind: file_orders(getattr(layout, kind), axes) for kind, axes in AXES.items()},
             "nij": "i*Wp + j over the padded map",
             "kij": "ki*KW + kj",
             "accumulation": "kij outer, ic_tile inner",
@@ -122,7 +125,7 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
             "oc_tiles": mapping.oc_tiles,
             "passes": mapping.passes,
         },
-        "layout": layout.name,
+        "layout": asdict(layout),
         "sha256": dict(sums),
     }
 
@@ -152,38 +155,56 @@ def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
             padding,
             dilation,
         )
+        require_act(conv, t["act"])
+        for name in ("psum", "out"):
+            require_integers(f"{TENSORS} {name}", t[name])
         mapping = Mapping(conv, spec, *t["act"].shape[1:])
         return ArrayResult(mapping, t["act"], t["psum"], t["out"]), manifest
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise BadInput(f"{folder}: not a readable bundle ({error})") from None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def verify_bundle(folder: Path | str) -> list[Equality]:
     """Read a bundle back and recompute it.
 
     Returns:
-        psums and outputs against those recomputed from `act` and `weight`, and every word of every text file
-        against `tensors.npz`.
+        psums and outputs against those recomputed from `act` and `weight`, every word of every text file against
+        `tensors.npz`, and every file against its SHA-256 in the manifest.
 
     Raises:
         BadInput: a file is missing, malformed, or of another number of words.
     """
     folder = Path(folder)
     stored, manifest = read_bundle(folder)
-    mapping = stored.mapping
+    mapping, layout = stored.mapping, layout_from(manifest["layout"])
     psum = all_psums(mapping, stored.act)
     equalities = [
-        compare("stored psums = recomputed psums", psum, stored.psum, PSUM_AXES),
-        compare("stored outputs = recomputed outputs", accumulate_all(mapping, psum), stored.out, OUT_AXES),
+        compare("psums read back = recomputed", psum, stored.psum, PSUM_AXES),
+        compare("outputs read back = recomputed", accumulate_all(mapping, psum), stored.out, OUT_AXES),
     ]
     compared = different = 0
     first = ""
-    for file in vector_files(stored, find_layout(manifest["layout"])):
+    sums = {TENSORS: _sha256(folder / TENSORS)}
+    for file in vector_files(stored, layout):
         lanes = file.words.shape[1]
-        found = decode_file(folder / file.name, lanes, file.fmt, len(file.header))
+        found = decode_file(folder / file.name, lanes, file.fmt, file.header)
         # Padded positions and lanes without a channel are words like any other.
         outcome = compare(file.name, file.words, found, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different
         first = first or (outcome.first and f"{file.name} {outcome.first}")
-    equalities.append(Equality("vector files, read back = tensors", compared, different, first))
+        sums[file.name] = _sha256(folder / file.name)
+    equalities.append(Equality("vector files read back = tensors", compared, different, first))
+    # Rebuilt from what was read: a manifest that says anything else than the files do is found here too.
+    expected = json.loads(json.dumps(_manifest(stored, layout, sums)))
+    wrong = [f"{key}" for key in expected if key != "tool" and manifest.get(key) != expected[key]]
+    wrong += [f"{name} is extra" for name in manifest["sha256"] if name not in sums]
+    entries = len(expected) - 1
+    equalities.append(Equality("manifest = files", entries, min(len(wrong), entries), "; ".join(wrong)))
     return equalities

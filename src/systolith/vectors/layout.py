@@ -10,6 +10,7 @@ import itertools
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +147,33 @@ def vector_files(result: ArrayResult, layout: Layout) -> Iterator[VectorFile]:
         yield from _files(getattr(layout, kind), AXES[kind], tensor, fmt)
 
 
+def layout_from(entry: Any) -> Layout:
+    """The layout that `dataclasses.asdict` made `entry` of (from a manifest)."""
+    kinds = {}
+    for kind in AXES:
+        fields = dict(entry[kind])
+        fields["header"] = None if fields["header"] is None else tuple(fields["header"])
+        kinds[kind] = FileSpec(**fields)
+    return Layout(**{**entry, **kinds})
+
+
+def file_orders(spec: FileSpec, axes: tuple[str, ...]) -> dict[str, list[str] | str | int]:
+    """Which axes the files, the lines (slowest first) and the lanes of a tensor are, and how many positions at most."""
+    fields = _fields(spec)
+    orders: dict[str, list[str] | str | int] = {
+        "files": fields,
+        "lines": [axis for axis in axes if axis not in (*fields, spec.lanes)],
+        "lanes": spec.lanes,
+    }
+    return orders if spec.first is None else {**orders, "first": spec.first}
+
+
+def _fields(spec: FileSpec) -> list[str]:
+    return [field for _, field, _, _ in string.Formatter().parse(spec.name) if field]
+
+
 def _files(spec: FileSpec, axes: tuple[str, ...], tensor: NDArray[np.integer], fmt: IntFormat) -> Iterator[VectorFile]:
-    fields = [field for _, field, _, _ in string.Formatter().parse(spec.name) if field]
+    fields = _fields(spec)
     lines = [axis for axis in axes if axis not in (*fields, spec.lanes)]
     if spec.first is not None:
         position = next(d for d, axis in enumerate(axes) if axis in ("nij", "onij"))

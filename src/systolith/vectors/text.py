@@ -30,8 +30,8 @@ def encode_file(name: str, words: NDArray[np.integer], fmt: IntFormat, header: S
     return "".join(f"{line}\n" for line in header).encode("ascii") + encode_words(name, words, fmt)
 
 
-def decode_file(path: Path, lanes: int, fmt: IntFormat, header: int) -> NDArray[np.int64]:
-    """Read a file of `header` lines and then words; the inverse of `encode_file`.
+def decode_file(path: Path, lanes: int, fmt: IntFormat, header: Sequence[str]) -> NDArray[np.int64]:
+    """Read a file of the `header` lines and then words; the inverse of `encode_file`.
 
     Returns:
         int64 (lines, lanes), lane 0 first.
@@ -44,15 +44,17 @@ def decode_file(path: Path, lanes: int, fmt: IntFormat, header: int) -> NDArray[
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     start = 0
-    for _ in range(header):
-        start = content.find(b"\n", start) + 1
-        if start == 0:
-            raise BadInput(f"{path}: expected {header} header lines, the file is shorter")
+    for number, line in enumerate(header, 1):
+        end = content.find(b"\n", start)
+        found = content[start : end if end >= 0 else None].decode("ascii", "replace")
+        if end < 0 or found != line:
+            raise BadInput(f"{path}: line {number}: expected the header {line[:40]!r}..., found {found[:40]!r}")
+        start = end + 1
     width = lanes * fmt.bits
     raw = np.frombuffer(content, dtype=np.uint8)[start:]
     grid = raw.reshape(-1, width + 1) if raw.size % (width + 1) == 0 else None
     if grid is None or not ((grid[:, -1] == ord("\n")).all() and ((grid[:, :-1] & 0xFE) == ord("0")).all()):
-        raise BadInput(f"{path}: {_first_fault(content[start:], width, header)}")
+        raise BadInput(f"{path}: {_first_fault(content[start:], width, len(header))}")
     bits = (grid[:, :-1] - ord("0")).reshape(-1, lanes, fmt.bits)
     return from_bits(bits, fmt.signed)[:, ::-1]
 

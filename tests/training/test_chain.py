@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_loop import data
+
+from systolith.formats import BadInput
+from systolith.models.pretrained import read_checkpoint
+from systolith.training import chain, recipes
+from systolith.training.distill import load_teacher
+from systolith.training.recipes import Recipe
+
+TINY: dict[str, Any] = {"epochs": 1, "batch": 16, "train_limit": 16, "precision": "fp32", "compile": "no"}
+
+
+@pytest.fixture
+def presets(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
+    made = {
+        "float": Recipe("float", **{**recipes.FLOAT, **TINY}),
+        "student": Recipe("student", init_from="float", teacher="float", **TINY),
+    }
+    monkeypatch.setattr(chain, "RECIPES", made)
+    return made
+
+
+def test_what_a_recipe_stands_on_is_trained_first_and_once(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    notes: list[str] = []
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            notes.append(event["text"])
+
+    chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", report=report, holdout=8)
+    assert (tmp_path / "s" / "float" / "best.pt").exists()
+    assert not (tmp_path / "s" / "float" / "model.safetensors").exists()  # floats have no codes
+    assert (tmp_path / "a" / "model.safetensors").exists()
+    assert notes[0].startswith("float first")
+    assert any("tensors from the run that this one starts from" in n for n in notes)
+    stamp = (tmp_path / "s" / "float" / "last.pt").stat().st_mtime_ns
+    notes.clear()
+    chain.train_chain(presets["student"], data(), tmp_path / "b", tmp_path / "s", report=report, holdout=8)
+    assert notes[0].startswith("float: done already")
+    assert (tmp_path / "s" / "float" / "last.pt").stat().st_mtime_ns == stamp
+
+
+def test_an_interrupted_stage_is_resumed(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", report=stop, holdout=8)
+    assert not (tmp_path / "a").exists()
+    run = chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", holdout=8)
+    assert run["epochs"] == 1
+
+
+def test_a_teacher_of_the_same_mind_costs_nothing(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    chain.train_chain(presets["float"], data(), tmp_path / "f", tmp_path / "s", holdout=8)
+    teacher = load_teacher(tmp_path / "f" / "best.pt")
+    images = torch.from_numpy(data().images[:4])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = teacher.network(images).float() * teacher.logit_scale
+    assert teacher.loss(images, logits, 2.0).item() == pytest.approx(0, abs=1e-6)
+    assert teacher.loss(images, -logits, 2.0).item() > 1e-4
+    # The teacher's speedy batch norm computes what the exact one does, up to rounding.
+    from systolith.models import build
+
+    state = read_checkpoint(tmp_path / "f" / "best.pt")
+    exact = build(state["config"])
+    exact.load_state_dict(state["model"])
+    with torch.no_grad():
+        assert torch.allclose(exact.eval()(images), teacher.network(images), rtol=1e-3, atol=1e-3)
+
+
+def test_what_it_cannot_stand_on(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    odd = Recipe("odd", teacher="nobody", **TINY)
+    with pytest.raises(BadInput, match="'nobody': expected a recipe"):
+        chain.train_chain(odd, data(), tmp_path / "a", tmp_path / "s")
+    itself = Recipe("float", teacher="float", **TINY)
+    with pytest.raises(BadInput, match="taught by itself"):
+        chain.train_chain(itself, data(), tmp_path / "a", tmp_path / "s")
