@@ -14,7 +14,7 @@ from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.network.graph import Conv
 from systolith.network.reference import conv2d
-from systolith.quant import QuantConv2d, QuantLinear, quant_layer, quant_layers
+from systolith.quant import QuantConv2d, QuantLinear, quant_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +69,17 @@ def layer_to_conv(name: str, layer: QuantConv2d | QuantLinear) -> Conv:
     )
 
 
-def _record(model: nn.Module, batch: Tensor) -> tuple[list[tuple[str, Tensor, Tensor]], Tensor]:
-    """Run the model; every leaf module's (name, input, output) in the order of execution, and the model's output."""
-    seen: list[tuple[str, Tensor, Tensor]] = []
-    hooks = []
-    leaves = {n: m for n, m in model.named_modules() if not list(m.children()) or n in quant_layers(model)}
-    for name, module in leaves.items():
+def _record(model: nn.Module, batch: Tensor, names: list[str]) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
+    """Run the model; (input, output) of the modules `names`, and the model's output."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    modules, hooks = dict(model.named_modules()), []
+    for name in names:
 
         def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> None:
             # Cloned: a ReLU behind may work in place.
-            seen.append((name, inputs[0].clone(), output.clone()))
+            seen[name] = inputs[0].clone(), output.clone()
 
-        hooks.append(module.register_forward_hook(keep))
+        hooks.append(modules[name].register_forward_hook(keep))
     try:
         with torch.no_grad():
             result = model(batch)
@@ -121,12 +120,13 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
         batch = batch[None]
     if batch.ndim != 4 or batch.dtype != np.uint8:
         raise BadInput(f"expected uint8 pictures (N, 3, H, W), found {batch.dtype} {batch.shape}")
+    receiver = _receiver(model, layer_name)
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        seen, logits = _record(model, torch.from_numpy(batch))
-        at = [name for name, _, _ in seen].index(layer_name)
-        _, received, output = seen[at]
+        pixels = torch.from_numpy(batch).to(layer.weight_quant.scale().device)
+        seen, logits = _record(model, pixels, [layer_name, receiver] if receiver else [layer_name])
+        received, output = seen[layer_name]
         codes = layer.act_quant.codes(received)
         with torch.no_grad():
             network_acc = _whole(layer.accumulate(codes), f"{layer_name} accumulator")
@@ -144,10 +144,8 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
     # In eval `y = fp32(acc*s)`; a direct ReLU hands relu(acc)*s to the next quantized layer, unchanged.
     wide = (acc + offset).astype(np.float64) * scale.astype(np.float64).reshape(-1, 1, 1)
     recovered = wide.astype(np.float32)
-    receiver = _receiver(model, layer_name)
     if receiver is not None:
-        recovered = np.maximum(recovered, 0)
-        expected = next(x for name, x, _ in seen[at:] if name == receiver).cpu().numpy()
+        recovered, expected = np.maximum(recovered, 0), seen[receiver][0].cpu().numpy()
         name = f"relu(psum)*scale = what {receiver} receives"
     else:
         expected = output.cpu().numpy()
