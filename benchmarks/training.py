@@ -3,9 +3,9 @@
     pip install brevitas==0.13.4
     python -m benchmarks.training [--compile]
 
-Brevitas: 4-bit weights and activations with its default quantizers, after its statistics phase, in the same network. All
-three run the same batch, bf16 autocast, channels-last, forward and backward without the optimizer, one after the
-other in each round; the figures are medians over the rounds.
+Brevitas: 4-bit weights and activations with its default quantizers, after its statistics phase, in the same network.
+All three run the same batch, bf16 autocast, channels-last, forward and backward without the optimizer, one after
+the other in each round; the figures are medians over the rounds.
 """
 
 from __future__ import annotations

@@ -296,6 +296,9 @@ def test_evaluate_counts(tmp_path: Path, random_model_file: Path) -> None:
     right = int((predict(load_pretrained(str(random_model_file)), torch.from_numpy(images)) == 6).sum())
     value = one_object(call("evaluate", random_model_file, "--data", tmp_path, "--json"))
     assert (value["correct"], value["total"], value["accuracy"]) == (right, 6, right / 6)
+    assert value["per_class"] == {"frog": right / 6}
+    assert sum(map(sum, value["confusion"])) == sum(value["confusion"][6]) == 6
+    assert value["confusion"][6][6] == right
     text = call("evaluate", random_model_file, "--data", tmp_path, "--limit", 4)
     assert "of 4 correct" in text.stdout
 
@@ -313,6 +316,11 @@ def test_train_smoke_resume_and_refusals(tmp_path: Path) -> None:
     again = call(*args, "--resume")
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1].startswith("accuracy")
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    twin = one_object(call(*args[:5], tmp_path / "twin", *args[6:], "--bits", 32, "--json"))
+    assert twin["recipe"]["weight_bits"] == 32
+    refuse(call(*args, "--bits", 7), "--bits 7: expected 32")
     refuse(call(*args), "holds a run already; --resume")
     refuse(call(*args, "--resume", "--set", "epochs=9"), "needs the same recipe; changed: epochs 2 -> 9")
     refuse(call("train", "best", "--data", tmp_path, "--out", tmp_path / "x"), "no recipe 'best'")
