@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
 from two_processes import IMAGES, LABELS
 
 from systolith.models import Vgg16, VggConfig
@@ -53,3 +55,34 @@ def test_after_20_steps_both_ranks_hold_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(tensor, other["model"][name]), name
     # Before rank 0's are broadcast, batch-norm statistics are each rank's own: the broadcast does something.
     assert any(not torch.equal(b, other["before"][n]) for n, b in one["before"].items())
+
+
+def test_the_command_under_torchrun_speaks_once(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for k, name in enumerate(("cat", "dog")):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(10):
+                pixels = IMAGES[10 * k + i].permute(1, 2, 0).numpy()
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "systolith",
+    ]
+    args = ["train", "smoke", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--holdout", "4"]
+    result = subprocess.run(
+        [*launcher, *args, "--set", "batch=8", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads(result.stdout)["epochs"] == 2
+    assert result.stderr.count("smoke on cpu, 2 processes") == 1
+    assert (tmp_path / "run" / "model.safetensors").exists()

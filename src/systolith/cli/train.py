@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ def train(
     from systolith.training.chain import train_chain
     from systolith.training.data import load_data
     from systolith.training.logs import tensorboard
-    from systolith.training.loop import Interrupted
+    from systolith.training.loop import Interrupted, quiet
     from systolith.training.recipes import recipe as find_recipe
 
     chosen = find_recipe(recipe, changes or [], bits)
@@ -50,7 +51,9 @@ def train(
     kept = {"test": test, "holdout": holdout, "minutes": minutes, "resume": resume}
     try:
         with _Progress() as progress:
-            report = tensorboard(out / "tensorboard", progress.report)
+            # Under torchrun every process comes by here; the first one speaks.
+            first = os.environ.get("RANK", "0") == "0"
+            report = tensorboard(out / "tensorboard", progress.report) if first else quiet
             run = train_chain(chosen, pictures, out, stages or out / "stages", report=report, **kept)  # type: ignore[arg-type]
     except Interrupted as stop:
         common.note(f"stopped by {stop}")

@@ -11,7 +11,7 @@ from systolith.formats import BadInput
 from systolith.models.pretrained import read_checkpoint
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
-from systolith.training.loop import Report, train
+from systolith.training.loop import Report, quiet, train
 from systolith.training.recipes import RECIPES, Recipe
 from systolith.training.state import complete
 
@@ -23,7 +23,7 @@ def train_chain(
     stages: Path,
     *,
     resume: bool = False,
-    report: Report = lambda event: None,
+    report: Report = quiet,
     **options: Any,
 ) -> dict[str, Any]:
     """Train `recipe`, and first, in `stages/NAME`, the recipes that its `init_from` and `teacher` name.
@@ -36,6 +36,8 @@ def train_chain(
     Returns:
         The metadata of the last run.
     """
+    from accelerate import PartialState
+
     paths: dict[str, Path] = {}
     for name in dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n):
         if name not in RECIPES:
@@ -47,11 +49,12 @@ def train_chain(
             raise BadInput(f"recipe {recipe.name}: it cannot start from or be taught by itself")
         folder = stages / name
         paths[name] = folder / "best.pt"
-        if complete(folder / "last.pt", RECIPES[name]):
+        done, started = complete(folder / "last.pt", RECIPES[name]), (folder / "last.pt").exists()
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()  # all look before one writes
+        if done:
             report({"event": "note", "text": f"{name}: done already, in {folder}"})
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
-        started = (folder / "last.pt").exists()
         train_chain(RECIPES[name], data, folder, stages, resume=started, report=report, **options)
     init = read_checkpoint(paths[recipe.init_from])["model"] if recipe.init_from else None
     device = "cuda" if torch.cuda.is_available() else "cpu"

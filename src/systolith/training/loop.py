@@ -42,6 +42,10 @@ LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
 PAYS_FROM = 600  # steps from which a minute of compilation pays
 
 
+def quiet(event: dict[str, Any]) -> None:
+    """Report nothing."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop and has saved where it is."""
 
@@ -153,7 +157,7 @@ def train(
     teacher: Teacher | None = None,
     init: dict[str, Tensor] | None = None,
     minutes: float = 10.0,
-    report: Report = lambda event: None,
+    report: Report = quiet,
 ) -> dict[str, Any]:
     """Run `recipe` on `data` and leave `last.pt`, `best.pt`, `log.csv`, `run.json` and `model.safetensors` in `out`.
 
@@ -180,6 +184,8 @@ def train(
     require_trainable(recipe, data, out, holdout)
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
+    if not accelerator.is_main_process:
+        report = quiet
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     used = min(len(data) - holdout, recipe.train_limit or len(data))
     size = min(recipe.batch, used)
@@ -200,9 +206,11 @@ def train(
     network = accelerator.prepare_model(model)
     optimizers = Optimizers(model, recipe)
     progress = Progress()
+    taken = (out / "last.pt").exists()
+    accelerator.wait_for_everyone()  # every process has looked before the first one writes
     if resume:
         progress = restore_checkpoint(out / "last.pt", identity, model, optimizers)
-    elif (out / "last.pt").exists():
+    elif taken:
         raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     else:
         calibrate(model, next(batches(images, labels, recipe, 0))[0])
