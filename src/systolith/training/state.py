@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def save_checkpoint(
 def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers) -> Progress:
     """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
     state = read_checkpoint(path)
-    now, before = asdict(identity.recipe), state.get("recipe") or {}
+    # A setting that did not exist yet when the run began had what is now its default.
+    now, before = asdict(identity.recipe), {**_defaults(), **(state.get("recipe") or {})}
     changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if repr(before.get(k)) != repr(now[k])]
     if changed:
         raise BadInput(f"{path}: --resume needs the same recipe; changed: {', '.join(changed)}")
@@ -73,12 +74,18 @@ def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers:
     return Progress(**state["progress"])
 
 
+def _defaults() -> dict[str, Any]:
+    return {f.name: f.default for f in fields(Recipe) if f.name != "name"}
+
+
 def complete(path: Path, recipe: Recipe) -> bool:
     """Whether `path` is the last checkpoint of a whole run of `recipe`."""
     if not path.exists():
         return False
     state = read_checkpoint(path)
-    return state.get("recipe") == asdict(recipe) and len(state["progress"]["rows"]) == recipe.epochs
+    return {**_defaults(), **state.get("recipe", {})} == asdict(recipe) and len(
+        state["progress"]["rows"]
+    ) == recipe.epochs
 
 
 def write_log(path: Path, rows: list[dict[str, Any]]) -> None:
