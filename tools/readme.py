@@ -10,9 +10,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from systolith.store import load_model_file, shipped_models
+from systolith.training.recipes import RECIPES, Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,7 +45,16 @@ def models() -> str:
             f"{path.stat().st_size / 1e6:.1f} MB",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Made by:", "", *(f"    {_command(name)}" for name in shipped_models())])
+
+
+def _command(name: str) -> str:
+    """The command that trains a shipped model as it was trained: its recipe, and what has changed in it since."""
+    then, now = load_model_file(shipped_models()[name]).run["recipe"], asdict(RECIPES[name])
+    then["compile"] = {True: "yes", False: "no"}.get(then["compile"], then["compile"])
+    before = {f.name: f.default for f in fields(Recipe) if f.name != "name"} | then
+    changes = [f"--set {key}={before[key]}" for key in now if before[key] != now[key]]
+    return " ".join(["systolith train", name, "--data DATA --out DIR", *changes])
 
 
 def filled(text: str, marker: str, content: str) -> str:
