@@ -173,7 +173,7 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
     ("change", "place"),
     [
         ("logit_scale=nan", "epoch 1, step 1: the loss itself, behind the last layer"),
-        ("lr=1e38", r"epoch 1, step 2: parameter features\.0\.weight"),  # the first step throws the weights away
+        ("lr=inf", r"epoch 1, step 2: parameter features\.0\.weight"),  # the first step throws the weights away
     ],
 )
 def test_a_loss_that_is_not_a_number_is_located(tmp_path: Path, change: str, place: str) -> None:

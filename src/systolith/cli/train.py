@@ -100,14 +100,14 @@ class _Progress:
     def report(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "note":
-            self.console.print(event["text"])
+            self.console.print(event["text"], soft_wrap=True)
         elif kind == "start":
             self.start, self.mark = event, None
             for task in self.bar.task_ids:
                 self.bar.remove_task(task)
             total = event["steps"] * event["epochs"]
             self.task = self.bar.add_task("training", total=total, completed=event["done"], rate="")
-            self.console.print(f"{event['how']}: {event['used']:,} pictures, {event['epochs']} epochs")
+            self.console.print(f"{event['how']}: {event['used']:,} pictures, {event['epochs']} epochs", soft_wrap=True)
         elif kind == "step":
             done = (event["epoch"] - 1) * self.start["steps"] + event["step"]
             now = time.perf_counter()
@@ -120,5 +120,6 @@ class _Progress:
         elif kind == "epoch":
             self.console.print(
                 f"epoch {event['epoch']:3d}  loss {event['loss']:.4f}  held out {event['holdout']:.2%}  "
-                f"{event['images_per_s']:.0f} images/s  {event['seconds']:.0f} s"
+                f"{event['images_per_s']:.0f} images/s  {event['seconds']:.0f} s",
+                soft_wrap=True,
             )
