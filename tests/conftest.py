@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,13 @@ def layers(draw: st.DrawFn, max_channels: int = 11, max_map: int = 7) -> tuple[C
     weight = rng.integers(-8, 8, (channels[1], channels[0], *kernel))
     act = rng.integers(act_format.lo, act_format.hi + 1, (channels[0], *size))
     return Conv("layer", weight, act_format, INT4, stride, padding, dilation), act
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers every time."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -167,12 +167,12 @@ def test_weights_stay_fp32_under_autocast() -> None:
 
 
 def test_best_clip_is_the_best_of_its_candidates() -> None:
-    x = torch.randn(5000).relu()
+    x = torch.randn(5001).relu()
     best = Q.best_clip(x, 15, 0.0).item()
 
     def error(clip: float) -> float:
         return float(((x / clip).clamp(0, 1).mul(15).round() * (clip / 15) - x).square().mean())
 
     assert 1.5 < best < x.max().item()
-    assert all(error(best) <= error(float(x.max()) * k / 64) + 1e-12 for k in range(1, 65))
+    assert all(error(best) <= error(float(x.max()) * k / 64) * (1 + 1e-4) for k in range(1, 65))
     assert math.isclose(Q.best_clip(torch.zeros(4), 15, 0.0).item(), 1e-3, rel_tol=1e-6)

@@ -101,24 +101,27 @@ class _FakeQuant(torch.autograd.Function):
     d/dalpha: inside `code/L - x/alpha`; above 1; below `low` (so -1 for weights, 0 for activations).
     """
 
+    # Elementwise passes over large maps are what this costs without a compiler: few of them, none wider than x.
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, largest: int, low: float) -> Tensor:
-        ctx.save_for_backward(x, alpha)
-        ctx.largest, ctx.low = largest, low
-        q = (largest / alpha).to(x.dtype)
-        return (x * q).clamp(low * largest, largest).round() * (alpha / largest).to(x.dtype)
+        q, step = (largest / alpha).to(x.dtype), (alpha / largest).to(x.dtype)
+        y = (x * q).clamp_(low * largest, largest).round_().mul_(step)
+        ctx.save_for_backward(x, alpha, y)
+        ctx.low = low
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, alpha = ctx.saved_tensors
+        x, alpha, y = ctx.saved_tensors
         (grad,) = grads
-        ratio = x.float() / alpha
-        bounded = ratio.clamp(ctx.low, 1)
-        inside = bounded == ratio
-        # bounded is `low` below and 1 above, which is the gradient there.
-        d_alpha = torch.where(inside, (ratio * ctx.largest).round() / ctx.largest - ratio, bounded)
-        grad_alpha = (grad.float() * d_alpha).sum_to_size(alpha.shape)
-        return torch.where(inside, grad, torch.zeros_like(grad)), grad_alpha, None, None
+        clip = alpha.to(x.dtype)
+        inside = x == x.clamp(ctx.low * clip, clip)
+        # Inside code/L - x/alpha is (y - x)/alpha; outside y is alpha or low*alpha: (y - 0)/alpha is the gradient.
+        d_alpha = (y - torch.where(inside, x, 0)).mul_(grad)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        total = d_alpha.to(wide).sum_to_size(alpha.shape) if alpha.numel() > 1 else d_alpha.sum(dtype=wide)
+        return torch.where(inside, grad, 0), (total / alpha).reshape(alpha.shape), None, None
 
 
 def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
