@@ -84,28 +84,28 @@ class Mapping:
     def act_tiles(self, act: NDArray[np.integer]) -> NDArray[np.integer]:
         """(C, H, W) to (ic_tile, nij, row): padded with code 0, missing channels are zero lanes."""
         (ph, pw), rows = self.conv.padding, self.spec.rows
-        lanes = self.ic_tiles * rows
-        padded = np.pad(act, ((0, lanes - act.shape[0]), (ph, ph), (pw, pw)))
+        padded = np.zeros((self.ic_tiles * rows, *self.padded_shape), dtype=act.dtype)
+        padded[: act.shape[0], ph : ph + self.height, pw : pw + self.width] = act
         return np.ascontiguousarray(padded.reshape(self.ic_tiles, rows, self.nijs).transpose(0, 2, 1))
 
     def weight_tiles(self) -> NDArray[np.integer]:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
         weight, rows, cols = self.conv.weight, self.spec.rows, self.spec.cols
         o, c = weight.shape[:2]
-        padded = np.pad(weight, ((0, self.oc_tiles * cols - o), (0, self.ic_tiles * rows - c), (0, 0), (0, 0)))
+        padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
+        padded[:o, :c] = weight
         tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, rows, self.kijs)
         return np.ascontiguousarray(tiles.transpose(2, 0, 4, 1, 3))
 
-    def pass_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(lo, hi), int64 (ic_tile, oc_tile, kij, col): what one pass can reach, over all inputs."""
-        return sum_bounds(self.weight_tiles().astype(np.int64), self.conv.act_format)
+    def pass_bounds(self) -> tuple[int, int]:
+        """(lo, hi): what any psum of any pass can reach, over all inputs."""
+        lo, hi = sum_bounds(self.weight_tiles().astype(np.int64), self.conv.act_format)
+        return int(lo.min()), int(hi.max())
 
     def least_psum_bits(self) -> tuple[int, int]:
         """The least safe signed widths: of one pass, and of the accumulated output."""
-        widths = []
-        for lo, hi in (self.pass_bounds(), self.conv.bounds()):
-            widths.append(least_signed_bits(int(lo.min()), int(hi.max())))
-        return widths[0], widths[1]
+        lo, hi = self.conv.bounds()
+        return least_signed_bits(*self.pass_bounds()), least_signed_bits(int(lo.min()), int(hi.max()))
 
     def bound_warning(self) -> str | None:
         """One sentence if some channel's bound does not fit psum_bits, naming the worst channel."""

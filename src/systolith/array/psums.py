@@ -37,10 +37,10 @@ def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[n
     require_act(mapping.conv, act)
     lo, hi = mapping.pass_bounds()
     fmt = mapping.spec.psum_format
-    if int(lo.min()) < fmt.lo or int(hi.max()) > fmt.hi:
+    if lo < fmt.lo or hi > fmt.hi:
         yield from _row_by_row(mapping, act)
         return
-    carrier = np.float32 if max(int(hi.max()), -int(lo.min())) < 1 << 24 else np.float64
+    carrier = np.float32 if max(hi, -lo) < 1 << 24 else np.float64
     tiles = mapping.act_tiles(act).astype(carrier)
     weights = mapping.weight_tiles()
     rows, cols = mapping.spec.rows, mapping.spec.cols
