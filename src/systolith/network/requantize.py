@@ -1,0 +1,194 @@
+"""From accumulators to codes in integers only: thresholds, and fixed point for hardware without threshold memories.
+
+A layer's epilogue (scale, batch norm, ReLU, the next quantizer) is a monotone map from accumulator to code. It is
+stored as the accumulators where the code changes, found by bisecting that very function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.equality import Equality
+from systolith.formats import BadInput, least_signed_bits
+
+Epilogue = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+"""Accumulators (O, n) of O channels to codes of the same shape, monotone along each row."""
+
+MOST_SHIFT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """`code = low + #{k : sign*acc >= values[k-1]}`.
+
+    Attributes:
+        values: int64 (O, L), nondecreasing rows, each in `[lo, hi+1]` of `sign*acc`; `hi+1` is never reached.
+        sign: int8 (O,), 1 or -1: -1 where a larger accumulator gives a smaller code.
+        lo, hi: int64 (O,), what the accumulator can reach.
+        low: the smallest code, 0 or -L.
+    """
+
+    values: NDArray[np.int64]
+    sign: NDArray[np.int8]
+    lo: NDArray[np.int64]
+    hi: NDArray[np.int64]
+    low: int = 0
+
+    def mirrored_range(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(lo, hi) of `sign*acc`."""
+        positive = self.sign > 0
+        return np.where(positive, self.lo, -self.hi), np.where(positive, self.hi, -self.lo)
+
+    def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Codes of accumulators (N, O, ...)."""
+        codes = np.empty(acc.shape, dtype=np.int64)
+        for o, (row, sign) in enumerate(zip(self.values, self.sign, strict=True)):
+            codes[:, o] = np.searchsorted(row, int(sign) * acc[:, o].astype(np.int64), side="right")
+        return codes + self.low
+
+
+def find_thresholds(
+    epilogue: Epilogue,
+    lo: NDArray[np.int64],
+    hi: NDArray[np.int64],
+    sign: NDArray[np.int8],
+    levels: int,
+    low: int = 0,
+) -> Thresholds:
+    """Bisect `epilogue` for the least `sign*acc` of every code.
+
+    Args:
+        epilogue: the layer's own.
+        lo, hi: int64 (O,), the accumulator's range; 0 is within.
+        sign: (O,), of the gain; either for a zero gain, whose constant gives thresholds at the ends only.
+        levels: L, the number of codes less one.
+        low: the smallest code.
+    """
+    wide = sign.astype(np.int64)[:, None]
+    start = np.where(sign > 0, lo, -hi)[:, None]
+    end = np.where(sign > 0, hi, -lo)[:, None]
+    wanted = low + np.arange(1, levels + 1)[None, :]
+    left = np.repeat(start, levels, axis=1)
+    right = np.repeat(end + 1, levels, axis=1)
+    while (left < right).any():
+        middle = (left + right) >> 1
+        # Where left == right the middle may be hi+1, outside the range: evaluate inside, change nothing.
+        reached = epilogue(wide * np.clip(middle, start, end)) >= wanted
+        open_ = left < right
+        right = np.where(open_ & reached, middle, right)
+        left = np.where(open_ & ~reached, middle + 1, left)
+    return Thresholds(left, sign.astype(np.int8), lo, hi, low)
+
+
+def prove_thresholds(name: str, thresholds: Thresholds, epilogue: Epilogue) -> Equality:
+    """Compare thresholds and epilogue at every reachable one among `T[k]-1` and `T[k]`, of every channel and k.
+
+    Both are monotone, so equality there is equality at every accumulator.
+    """
+    t = thresholds
+    lo, hi = (side[:, None] for side in t.mirrored_range())
+    points = np.concatenate([t.values - 1, t.values], axis=1)
+    reachable = (points >= lo) & (points <= hi)
+    acc = t.sign.astype(np.int64)[:, None] * np.clip(points, lo, hi)
+    expected = epilogue(acc)
+    found = t.apply(acc[None])[0]
+    wrong = (expected != found) & reachable
+    first = ""
+    if wrong.any():
+        o, at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        first = f"[channel {o}, accumulator {acc[o, at]}] expected {expected[o, at]}, found {found[o, at]}"
+    return Equality(name, int(reachable.sum()), int(wrong.sum()), first)
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """`code = low + clamp((acc*multiplier + bias) >> shift, 0, L)` per channel (arithmetic shift).
+
+    All int64 (O,). `multiplier` is negative for a negative gain, 0 for a constant.
+    """
+
+    multiplier: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    levels: int
+    low: int = 0
+
+    def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Codes of accumulators (N, O, ...)."""
+        shape = (1, -1, *[1] * (acc.ndim - 2))
+        m, b, s = (a.reshape(shape) for a in (self.multiplier, self.bias, self.shift))
+        codes: NDArray[np.int64] = np.clip((acc.astype(np.int64) * m + b) >> s, 0, self.levels) + self.low
+        return codes
+
+    def bits(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> tuple[int, int, int]:
+        """Signed widths of the multiplier, the bias, and `acc*multiplier + bias` over the accumulator's range."""
+        ends = np.stack([lo * self.multiplier, hi * self.multiplier]) + self.bias
+        return (
+            least_signed_bits(int(self.multiplier.min()), int(self.multiplier.max())),
+            least_signed_bits(int(self.bias.min()), int(self.bias.max())),
+            least_signed_bits(int(ends.min()), int(ends.max())),
+        )
+
+
+def to_fixed_point(name: str, thresholds: Thresholds, multiplier_bits: int = 32) -> FixedPoint:
+    """The smallest exact (M, B, S) of every channel: least S, then |M|, then |B|.
+
+    For a given S, `M*T[k] + B >= k<<S` (where T[k] is reached) and `M*(T[k]-1) + B < k<<S` (where it is not reached at
+    once) bound B from below and above; each pair of them bounds M, so only S is searched.
+
+    Raises:
+        BadInput: naming the channel, where M needs more than `multiplier_bits` signed bits, or no affine form exists.
+    """
+    found = [_channel(name, o, thresholds, multiplier_bits) for o in range(len(thresholds.values))]
+    m, b, s = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
+    return FixedPoint(m, b, s, thresholds.values.shape[1], thresholds.low)
+
+
+def _channel(name: str, channel: int, thresholds: Thresholds, multiplier_bits: int) -> tuple[int, int, int]:
+    t = thresholds.values[channel]
+    sign = int(thresholds.sign[channel])
+    lo, hi = (int(side[channel]) for side in thresholds.mirrored_range())
+    k = np.arange(1, len(t) + 1, dtype=np.int64)
+    at_least = t <= hi  # M*T[k] + B >= k<<S
+    below = t > lo  # M*(T[k]-1) + B <= (k<<S) - 1
+    up_k, up_t = k[at_least], t[at_least]
+    down_k, down_t = k[below], t[below] - 1
+    # Pairs: (j<<S) - 1 - M*down[j] >= (k<<S) - M*up[k], that is M*(down[j] - up[k]) <= ((j - k)<<S) - 1.
+    slope = (down_t[:, None] - up_t[None, :]).reshape(-1)
+    rise = (down_k[:, None] - up_k[None, :]).reshape(-1)
+    flat, rising, falling = slope == 0, slope > 0, slope < 0
+    if (rise[flat] <= 0).any() or not _has_slope(slope, rise):
+        raise BadInput(f"{name}, channel {channel}: no affine form, its thresholds are not those of a rounded line")
+    for shift in range(MOST_SHIFT + 1):
+        room = (rise << shift) - 1
+        most = min((room[rising] // slope[rising]).tolist(), default=None)
+        least = max((-(room[falling] // -slope[falling])).tolist(), default=None)
+        if most is not None and least is not None and least > most:
+            continue
+        m = max(0, least or 0) if least is not None else min(0, most or 0)
+        if most is not None and m > most:
+            m = most
+        b_least = max(((up_k << shift) - m * up_t).tolist(), default=None)
+        b_most = min(((down_k << shift) - 1 - m * down_t).tolist(), default=None)
+        b = max(0, b_least) if b_least is not None and b_least > 0 else 0
+        if b_most is not None and b > b_most:
+            b = b_most
+        if least_signed_bits(min(sign * m, 0), max(sign * m, 0)) > multiplier_bits:
+            bits = least_signed_bits(min(sign * m, 0), max(sign * m, 0))
+            raise BadInput(f"{name}, channel {channel}: the multiplier needs {bits} bits, given {multiplier_bits}")
+        return sign * m, b, shift
+    raise BadInput(f"{name}, channel {channel}: needs a shift of more than {MOST_SHIFT} bits")
+
+
+def _has_slope(slope: NDArray[np.int64], rise: NDArray[np.int64]) -> bool:
+    """Whether some real m has m*slope < rise for every pair: the limit of the integer conditions for large S."""
+    upper = [(int(r), int(c)) for r, c in zip(rise[slope > 0], slope[slope > 0], strict=True)]
+    lower = [(-int(r), -int(c)) for r, c in zip(rise[slope < 0], slope[slope < 0], strict=True)]
+    if not upper or not lower:
+        return True
+    return max(Fraction(a, c) for a, c in lower) < min(Fraction(a, c) for a, c in upper)
