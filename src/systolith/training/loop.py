@@ -250,16 +250,17 @@ def train(
                 optimizers.step(fraction(recipe, epoch * per_epoch + progress.step, steps))
                 progress.step += 1
                 report({"event": "step", "epoch": epoch + 1, "step": progress.step})
-                if progress.step % LOOK_EVERY == 0 or progress.step == per_epoch:
+                wanted = stop()
+                due = accelerator.is_main_process and (wanted or time.monotonic() - saved > minutes * 60)
+                if due or progress.step % LOOK_EVERY == 0 or progress.step == per_epoch:
                     progress.loss = float(total)
                     if not math.isfinite(progress.loss):
                         again = (batches(images, labels, recipe, e, s) for e, s in _from(out, recipe.epochs))
                         eager = make_loss(model, recipe, teacher)
                         place = locate(out / "last.pt", identity, model, optimizers, again, eager, per_epoch, world)
                         raise BadInput(f"the loss is not a number: {place}; {out / 'last.pt'} is from before")
-                wanted = stop()
-                if accelerator.is_main_process and (wanted or time.monotonic() - saved > minutes * 60):
-                    progress.loss, progress.seconds = float(total), time.perf_counter() - begin
+                if due:
+                    progress.seconds = time.perf_counter() - begin
                     save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
                     saved = time.monotonic()
                 if wanted:
