@@ -163,9 +163,10 @@ def atomic_folder(path: Path, force: bool) -> Iterator[Path]:
             path.replace(old)
         try:
             temporary.replace(path)
-        except OSError:
+        except BaseException:
             if old is not None:
-                old.replace(path)
+                kept, old = old, None  # whatever happens now, what the user had is not deleted
+                kept.replace(path)
             raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
