@@ -152,7 +152,7 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
     seen: list[int] = []
     answers = iter([0.75, 0.25])  # held out: the first epoch is the better
 
-    def predict(model: torch.nn.Module, images: torch.Tensor, batch: int = 500) -> torch.Tensor:
+    def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         seen.append(len(images))
         if len(images) == 16:
             held = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:16].numpy()

@@ -41,7 +41,7 @@ def evaluate(
     begin, answers = time.perf_counter(), []
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("evaluating", total=total)
-        for part in images.split(250):
+        for part in images.split(500):
             answers.append(predict(network, part).numpy())
             bar.advance(task, len(part))
     rate = total / (time.perf_counter() - begin)

@@ -17,20 +17,17 @@ from torch import Tensor
 FP32_LIMIT = 1 << 24
 
 
-def accumulator_bound(codes: Tensor, act_lo: int, act_hi: int, bias: Tensor | None = None) -> int:
+def accumulator_bound(codes: Tensor, act_lo: int, act_hi: int) -> int:
     """The largest magnitude any partial sum of any output channel can take.
 
     Args:
         codes: weight codes (O, ...), whole numbers.
         act_lo, act_hi: smallest and largest activation code.
-        bias: integer bias (O,), or None.
     """
     flat = codes.double().flatten(1)
     positive, negative = flat.clamp(min=0).sum(1), flat.clamp(max=0).sum(1)
     hi = act_hi * positive + act_lo * negative
     lo = act_lo * positive + act_hi * negative
-    if bias is not None:
-        hi, lo = hi + bias.double().clamp(min=0), lo + bias.double().clamp(max=0)
     return int(torch.maximum(hi, -lo).max())
 
 

@@ -153,6 +153,7 @@ class QuantLayer(nn.Module):
     bias: Any  # nn.Parameter or None
     act_quant: ActQuantizer | PixelCodes
     weight_quant: WeightQuantizer | FrozenWeight
+    _frozen_bound: int | None = None
 
     def weight_codes(self) -> Tensor:
         """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
@@ -177,12 +178,15 @@ class QuantLayer(nn.Module):
         scale = self.scale().reshape(-1, *[1] * (acc.ndim - 2))
         return (acc * scale.to(acc.dtype)).float()
 
-    def _bound(self, codes: Tensor, bias: Tensor | None = None) -> int:
-        fmt = self.act_quant.format
-        return accumulator_bound(codes, fmt.lo, fmt.hi, bias)
+    def _bound(self, codes: Tensor) -> int:
+        """The largest magnitude that a sum of products can reach; frozen codes have theirs once and for all."""
+        if self._frozen_bound is not None:
+            return self._frozen_bound
+        return accumulator_bound(codes, self.act_quant.format.lo, self.act_quant.format.hi)
 
     def freeze(self, codes: Tensor, scale: Tensor) -> None:
         """Replace the float weight by integer codes (int8) and their fp32 scale; from then on eval only."""
+        self._frozen_bound = self._bound(codes)
         self.weight_quant = FrozenWeight(self.weight_quant.bits, codes, scale)
         self.weight = None
         self.train(False)
@@ -249,7 +253,7 @@ class QuantLinear(QuantLayer, nn.Linear):
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
         assert bias is not None
-        acc = exact_linear(act, codes, self._bound(codes, bias))
+        acc = exact_linear(act, codes, self._bound(codes) + int(bias.abs().max()))
         return acc + bias.to(acc.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
