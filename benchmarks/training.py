@@ -26,7 +26,7 @@ BATCH, ROUNDS = 128, 7
 
 
 def brevitas_twin(model: Vgg16) -> nn.Module:
-    """The same network of Brevitas layers: a quantized input, quantized weights, quantized ReLUs."""
+    """The same network of Brevitas layers: quantized weights and ReLUs; the pixels stay floats."""
     import brevitas.nn as qnn
 
     layers: list[nn.Module] = []

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ from test_loop import data
 from systolith.formats import BadInput
 from systolith.models.pretrained import read_checkpoint
 from systolith.training import chain, recipes
+from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
+from systolith.training.loop import Interrupted
 from systolith.training.recipes import Recipe
 
 TINY: dict[str, Any] = {"epochs": 1, "batch": 16, "train_limit": 16, "precision": "fp32", "compile": "no"}
@@ -46,16 +51,31 @@ def test_what_a_recipe_stands_on_is_trained_first_and_once(tmp_path: Path, prese
     assert (tmp_path / "s" / "float" / "last.pt").stat().st_mtime_ns == stamp
 
 
-def test_an_interrupted_stage_is_resumed(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+def test_an_interrupted_chain_is_resumed_as_a_whole(tmp_path: Path, presets: dict[str, Recipe]) -> None:
     def stop(event: dict[str, Any]) -> None:
         if event["event"] == "step":
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="SIGTERM in epoch 1, step 1: saved"):
         chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", report=stop, holdout=8)
-    assert not (tmp_path / "a").exists()
-    run = chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", holdout=8)
+    assert not (tmp_path / "a" / "last.pt").exists()
+    run = chain.train_chain(presets["student"], data(), tmp_path / "a", tmp_path / "s", resume=True, holdout=8)
     assert run["epochs"] == 1
+
+
+def test_a_stage_on_other_pictures_is_refused(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    chain.train_chain(presets["float"], data(), tmp_path / "s" / "float", tmp_path / "s", holdout=8)
+    shuffled = LabelledPictures(data().images[::-1].copy(), data().labels, data().classes, "noise")
+    for other, holdout in ((shuffled, 8), (data(), 16)):
+        with pytest.raises(BadInput, match=r"float.last\.pt: going on needs the same pictures"):
+            chain.train_chain(presets["student"], other, tmp_path / "a", tmp_path / "s", holdout=holdout)
+
+
+def test_what_is_wrong_is_said_before_any_stage_trains(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    wide = replace(presets["student"], squeeze_layer="features.27", squeeze_channels=9999)
+    with pytest.raises(BadInput, match="squeeze: expected 1 to 512 channels"):
+        chain.train_chain(wide, data(), tmp_path / "a", tmp_path / "s", holdout=8)
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_teacher_of_the_same_mind_costs_nothing(tmp_path: Path, presets: dict[str, Recipe]) -> None:
@@ -79,7 +99,7 @@ def test_a_teacher_of_the_same_mind_costs_nothing(tmp_path: Path, presets: dict[
 def test_what_it_cannot_stand_on(tmp_path: Path, presets: dict[str, Recipe]) -> None:
     odd = Recipe("odd", teacher="nobody", **TINY)
     with pytest.raises(BadInput, match="'nobody': expected a recipe"):
-        chain.train_chain(odd, data(), tmp_path / "a", tmp_path / "s")
+        chain.train_chain(odd, data(), tmp_path / "a", tmp_path / "s", holdout=8)
     itself = Recipe("float", teacher="float", **TINY)
     with pytest.raises(BadInput, match="taught by itself"):
-        chain.train_chain(itself, data(), tmp_path / "a", tmp_path / "s")
+        chain.train_chain(itself, data(), tmp_path / "a", tmp_path / "s", holdout=8)

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from conftest import pictures
 from systolith.formats import BadInput
 from systolith.models import load
 from systolith.models.pretrained import read_checkpoint
+from systolith.quant import QuantLinear
 from systolith.training import loop
 from systolith.training.data import LabelledPictures
 from systolith.training.recipes import recipe
@@ -172,17 +176,47 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        ("logit_scale=nan", "epoch 1, step 1: the loss itself, behind the last layer"),
-        ("lr=inf", r"epoch 1, step 2: parameter features\.0\.weight"),  # the first step throws the weights away
+        ({"logit_scale": math.nan}, "epoch 1, step 1: the loss itself, behind the last layer"),
+        ({"lr": math.inf}, r"epoch 1, step 1: parameter features\.0\.weight after its update"),
     ],
 )
-def test_a_loss_that_is_not_a_number_is_located(tmp_path: Path, change: str, place: str) -> None:
-    with pytest.raises(BadInput, match=f"the loss is not a number: {place}; .*last.pt is from before"):
-        # A checkpoint is due at every step: none may be written of what is broken already.
-        loop.train(recipe("smoke", ["batch=16", "train_limit=48", change]), data(), tmp_path, holdout=8, minutes=0)
-    progress = read_checkpoint(tmp_path / "last.pt")["progress"]
-    assert progress["step"] == {"logit_scale=nan": 0, "lr=inf": 1}[change]
-    assert read_checkpoint(tmp_path / "last.pt")["progress"]["rows"] == []
+@pytest.mark.parametrize("minutes", [0, 99])
+def test_what_is_not_a_number_is_located_and_never_saved(
+    tmp_path: Path, change: dict[str, float], place: str, minutes: float
+) -> None:
+    broken = replace(SMALL, **change)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=f"not a number: {place}; .*last.pt is from before"):
+        loop.train(broken, data(), tmp_path, holdout=16, minutes=minutes)
+    state = read_checkpoint(tmp_path / "last.pt")
+    assert (state["progress"]["rows"], state["progress"]["step"]) == ([], 0)
+    assert all(t.isfinite().all() for t in state["model"].values())
+
+
+def test_a_bad_classifier_is_named() -> None:
+    from systolith.training.fault import first_bad_layer
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), QuantLinear(4, 2))
+    with torch.no_grad():
+        model[1].act_quant.alpha.fill_(3e38)
+        model[1].weight_quant.alpha.fill_(100)
+    loss_of = loop.make_loss(model, SMALL, None)
+    bad = first_bad_layer(model, loss_of, torch.full((2, 4), 3e38), torch.zeros(2, dtype=torch.long))
+    assert bad == "the output of layer 1"
+
+
+def test_other_pictures_are_another_run(straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    other = LabelledPictures(pictures(64, seed=9), data().labels, data().classes, "other")
+    with pytest.raises(BadInput, match="needs the same pictures; other holds others than the run began with"):
+        loop.train(SMALL, other, tmp_path / "run", holdout=16, resume=True)
+
+
+def test_a_complete_run_resumed_says_the_same_again(straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "log.csv").unlink()  # killed before the last line was written
+    loop.train(SMALL, data(), tmp_path / "run", test=data(20), holdout=16, resume=True)
+    for name in ("run.json", "log.csv"):
+        assert (tmp_path / "run" / name).read_text() == (straight / name).read_text()
 
 
 def test_too_little_memory_halves_the_batch_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

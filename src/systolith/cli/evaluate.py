@@ -26,6 +26,7 @@ def evaluate(
 
     from systolith.formats import BadInput
     from systolith.models import load
+    from systolith.quant import quant_layers
     from systolith.training.data import load_data
     from systolith.training.loop import predict
 
@@ -69,6 +70,7 @@ def evaluate(
         )
         return
 
+    how = "quantized, fp32, codes first" if quant_layers(network) else "float"
     width = max(20, *map(len, names))
     print(f"{'is, and is taken for':<{width}}  " + " ".join(f"{n[:6]:>6}" for n in names) + "   right")
     for i, name in enumerate(names):
@@ -80,6 +82,6 @@ def evaluate(
             ("model", model),
             ("data", pictures.source),
             ("speed", f"{rate:.0f} images/s"),
-            ("accuracy", f"{correct / total:.2%}: {correct:,} of {total:,} correct (quantized, fp32, codes first)"),
+            ("accuracy", f"{correct / total:.2%}: {correct:,} of {total:,} correct ({how})"),
         ]
     )

@@ -60,7 +60,7 @@ def main() -> None:
             raise
         sentence, code = _explain(error)
         print(f"systolith: {sentence}", file=sys.stderr)
-        if "--json" in sys.argv:
+        if "--json" in sys.argv and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks
             print(json.dumps({"error": sentence}))
         sys.exit(code)
 

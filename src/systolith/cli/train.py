@@ -30,7 +30,8 @@ def train(
 ) -> None:
     """Train a network by a recipe: leaves checkpoints, log, curves and model.safetensors in --out."""
     common.require_extra("torch", "torch", "train")
-    common.require_extra("accelerate", "train", "train")
+    for module in ("accelerate", "matplotlib"):
+        common.require_extra(module, "train", "train")
     from systolith.formats import BadInput
     from systolith.report.curves import plot_curves
     from systolith.training.chain import train_chain
@@ -57,6 +58,8 @@ def train(
             run = train_chain(chosen, pictures, out, stages or out / "stages", report=report, **kept)  # type: ignore[arg-type]
     except Interrupted as stop:
         common.note(f"stopped by {stop}")
+        if as_json:
+            common.print_json({"error": f"stopped by {stop}"})
         raise typer.Exit(130) from None
     if not run:
         return  # a process that is not the main one
@@ -68,7 +71,8 @@ def train(
     if (out / "model.safetensors").exists():
         rows += [("model", f"{out / 'model.safetensors'}")]
     rows += [("epochs", f"{run['epochs']}")]
-    rows += [("chosen", f"epoch {run['chosen_epoch']}, {run['holdout_accuracy']:.2%} of {holdout} pictures held out")]
+    held = f", {run['holdout_accuracy']:.2%} of {holdout} pictures held out" if holdout else ", the last"
+    rows += [("chosen", f"epoch {run['chosen_epoch']}{held}")]
     if "test_accuracy" in run:
         rows += [("accuracy", f"{run['test_accuracy']:.2%} on {run['test_data']}")]
     common.print_rows(rows)

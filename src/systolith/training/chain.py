@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from systolith.formats import BadInput
 from systolith.models.pretrained import read_checkpoint
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
-from systolith.training.loop import Report, quiet, train
+from systolith.training.loop import Report, quiet, require_startable, train
 from systolith.training.recipes import RECIPES, Recipe
-from systolith.training.state import complete
+from systolith.training.state import complete, identify
 
 
 def train_chain(
@@ -28,7 +29,8 @@ def train_chain(
 ) -> dict[str, Any]:
     """Train `recipe`, and first, in `stages/NAME`, the recipes that its `init_from` and `teacher` name.
 
-    A stage that is complete is used as it is; an interrupted one is resumed. Stages can be shared between runs.
+    A stage that is complete is used as it is; an interrupted one is resumed. Stages can be shared between runs on the
+    same pictures, seed and holdout; others are refused.
 
     Args:
         options: of `loop.train`.
@@ -38,8 +40,13 @@ def train_chain(
     """
     from accelerate import PartialState
 
+    holdout = int(options.get("holdout", 1000))
+    names = list(dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n))
+    if resume and names and not (out / "last.pt").exists():
+        resume = False  # it was interrupted while a stage ran: the stages go on, this run begins
+    require_startable(recipe, data, out, holdout, resume)
     paths: dict[str, Path] = {}
-    for name in dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n):
+    for name in names:
         if name not in RECIPES:
             if not Path(name).is_file():
                 raise BadInput(f"{name!r}: expected a recipe ({', '.join(RECIPES)}) or the checkpoint of a run")
@@ -47,16 +54,17 @@ def train_chain(
             continue
         if RECIPES[name].name == recipe.name:
             raise BadInput(f"recipe {recipe.name}: it cannot start from or be taught by itself")
-        folder = stages / name
+        # The same seed holds out the same pictures: a teacher must not have seen them either.
+        stage, folder = replace(RECIPES[name], seed=recipe.seed), stages / name
         paths[name] = folder / "best.pt"
-        done, started = complete(folder / "last.pt", RECIPES[name]), (folder / "last.pt").exists()
+        done = complete(folder / "last.pt", identify(stage, data, holdout))
+        started = (folder / "last.pt").exists()
         PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()  # all look before one writes
         if done:
             report({"event": "note", "text": f"{name}: done already, in {folder}"})
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
-        train_chain(RECIPES[name], data, folder, stages, resume=started, report=report, **options)
+        train_chain(stage, data, folder, stages, resume=started, report=report, **options)
     init = read_checkpoint(paths[recipe.init_from])["model"] if recipe.init_from else None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher = load_teacher(paths[recipe.teacher], device) if recipe.teacher else None
+    teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
     return train(recipe, data, out, resume=resume, teacher=teacher, init=init, report=report, **options)

@@ -35,12 +35,16 @@ class Teacher:
         target = F.log_softmax(taught / temperature, dim=1)
         return F.kl_div(student, target, log_target=True, reduction="batchmean") * temperature**2
 
+    def to(self, device: torch.device) -> Teacher:
+        """The same, on a device."""
+        return replace(self, network=self.network.to(device))
+
     def compiled(self) -> Teacher:
         """The same, through torch.compile."""
         return replace(self, network=torch.compile(self.network))
 
 
-def load_teacher(checkpoint: Path, device: torch.device | str = "cpu") -> Teacher:
+def load_teacher(checkpoint: Path) -> Teacher:
     """The teacher in a run's checkpoint.
 
     Its batch norms become torch's own: a teacher's last bit does not matter, its speed does.
@@ -54,4 +58,4 @@ def load_teacher(checkpoint: Path, device: torch.device | str = "cpu") -> Teache
             plain.load_state_dict(module.state_dict())
             model.features[at] = plain
     model.requires_grad_(False)
-    return Teacher(model.eval().to(device), float(state["recipe"]["logit_scale"]))
+    return Teacher(model.eval(), float(state["recipe"]["logit_scale"]))

@@ -13,6 +13,14 @@ from systolith.training.optim import Optimizers, fraction
 from systolith.training.state import Identity, restore_checkpoint
 
 
+def first_bad_parameter(model: nn.Module) -> str:
+    """The first parameter that is not finite, or ""."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"parameter {name}"
+    return ""
+
+
 def first_bad_layer(
     model: nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], batch: Tensor, target: Tensor
 ) -> str:
@@ -21,9 +29,9 @@ def first_bad_layer(
     Returns:
         A description, or "" if all is finite. Gradients are left in place.
     """
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f"parameter {name}"
+    broken = first_bad_parameter(model)
+    if broken:
+        return broken
     found: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
@@ -33,8 +41,8 @@ def first_bad_layer(
 
         return hook
 
-    leaves = [(n, m) for n, m in model.named_modules() if n and not list(m.children())]
-    hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
+    layers = [(n, m) for n, m in model.named_modules() if n and not isinstance(m, nn.Sequential)]
+    hooks = [m.register_forward_hook(look(n)) for n, m in layers]
     try:
         loss = loss_of(batch, target)
         loss.backward()
@@ -79,5 +87,8 @@ def locate(
             if bad:
                 return f"epoch {step // per_epoch + 1}, step {step % per_epoch + 1}: {bad}"
             optimizers.step(fraction(recipe, step, recipe.epochs * per_epoch))
+            bad = first_bad_parameter(model)
+            if bad:
+                return f"epoch {step // per_epoch + 1}, step {step % per_epoch + 1}: {bad} after its update"
             step += 1
     return "the replay from the last checkpoint found nothing (a passing fault of the machine?)"

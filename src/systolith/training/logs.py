@@ -18,11 +18,13 @@ def tensorboard(folder: Path, also: Report) -> Report:
     except ImportError:
         also({"event": "note", "text": "no TensorBoard log: pip install 'systolith[train]'"})
         return also
-    writer = SummaryWriter(str(folder))
+    writers: list[SummaryWriter] = []  # opened by the first epoch: a refused run leaves no file
 
     def report(event: dict[str, Any]) -> None:
         also(event)
         if event["event"] == "epoch":
+            writer = writers[0] if writers else SummaryWriter(str(folder))
+            writers[:] = [writer]
             for name in ("loss", "holdout", "images_per_s"):
                 writer.add_scalar(name, event[name], event["epoch"])
             writer.flush()

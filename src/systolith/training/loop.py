@@ -32,10 +32,18 @@ from systolith.store import atomic_file
 from systolith.training.augment import crop, flip
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
-from systolith.training.fault import locate
+from systolith.training.fault import first_bad_parameter, locate
 from systolith.training.optim import Optimizers, fraction
 from systolith.training.recipes import Recipe
-from systolith.training.state import Identity, Progress, restore_checkpoint, save_checkpoint, write_log
+from systolith.training.state import (
+    Identity,
+    Progress,
+    identify,
+    require_same_run,
+    restore_checkpoint,
+    save_checkpoint,
+    write_log,
+)
 
 Report = Callable[[dict[str, Any]], None]
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
@@ -116,8 +124,8 @@ def accumulate(loss_of: Callable[[Tensor, Tensor], Tensor], batch: Tensor, targe
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], str | None]]:
-    """SIGINT and SIGTERM only set a flag inside the block; the yielded function names the signal, or None."""
+def _stop_requests() -> Iterator[Callable[[], int]]:
+    """SIGINT and SIGTERM only set a flag inside the block; the yielded function gives the signal's number, or 0."""
     caught: list[int] = []
     kinds = (signal.SIGINT, signal.SIGTERM)
     try:
@@ -125,10 +133,19 @@ def _stop_requests() -> Iterator[Callable[[], str | None]]:
     except ValueError:  # not the main thread: the caller handles signals
         before = {}
     try:
-        yield lambda: signal.Signals(caught[0]).name if caught else None
+        yield lambda: caught[0] if caught else 0
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def _together(number: int, world: int) -> int:
+    """The largest of all processes' numbers: signals come between different steps, all stop at the same one."""
+    if world == 1:
+        return number
+    largest = torch.tensor(number)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def _compiles(recipe: Recipe, steps: int) -> tuple[bool, str]:
@@ -181,14 +198,15 @@ def train(
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    check_exact()
-    require_trainable(recipe, data, out, holdout)
+    identity = require_startable(recipe, data, out, holdout, resume)
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
+    # Precision is the recipe's own affair: accelerate would patch the model's forward, evaluation included.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[kwargs])
+    check_exact(accelerator.device.type)
     if not accelerator.is_main_process:
         report = quiet
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    used = min(len(data) - holdout, recipe.train_limit or len(data))
+    used = identity.split[0]
     size = min(recipe.batch, used)
     if size % world:
         raise BadInput(f"batch {size}: expected a multiple of the {world} processes")
@@ -200,19 +218,15 @@ def train(
 
     torch.manual_seed(recipe.seed)
     model = build({"arch": "vgg16", **asdict(recipe.model_config())})
-    identity = Identity(recipe, (used, holdout), data.source, data.classes)
     if init is not None and not resume:
         report({"event": "note", "text": _start_from(model, init)})
     model.to(device)
     network = accelerator.prepare_model(model)
     optimizers = Optimizers(model, recipe)
     progress = Progress()
-    taken = (out / "last.pt").exists()
-    accelerator.wait_for_everyone()  # every process has looked before the first one writes
+    accelerator.wait_for_everyone()  # every process has looked at `out` before the first one writes
     if resume:
         progress = restore_checkpoint(out / "last.pt", identity, model, optimizers)
-    elif taken:
-        raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     else:
         calibrate(model, next(batches(images, labels, recipe, 0))[0])
         if accelerator.is_main_process:
@@ -220,8 +234,8 @@ def train(
     per_epoch = used // size
     steps = recipe.epochs * per_epoch
     compiled, how = _compiles(recipe, steps - len(progress.rows) * per_epoch - progress.step)
-    if compiled and teacher is not None:
-        teacher = teacher.compiled()
+    if teacher is not None:
+        teacher = teacher.to(device).compiled() if compiled else teacher.to(device)
     loss_of = make_loss(torch.compile(network) if compiled else network, recipe, teacher)
     where = f"{device.type}" + (f", {world} processes" if world > 1 else "")
     done = len(progress.rows) * per_epoch + progress.step
@@ -243,29 +257,32 @@ def train(
                         break
                     except torch.OutOfMemoryError:
                         optimizers.clear()
-                        if parts * 2 > len(batch):
-                            raise
+                        if world > 1 or parts * 2 > len(batch):
+                            raise BadInput(f"too little memory for batches of {size}: --set batch") from None
                         parts *= 2
                         text = f"too little memory: batches of {size} now in {parts} parts, accumulated"
                         report({"event": "note", "text": text})
                 optimizers.step(fraction(recipe, epoch * per_epoch + progress.step, steps))
                 progress.step += 1
                 report({"event": "step", "epoch": epoch + 1, "step": progress.step})
-                wanted = stop()
-                due = accelerator.is_main_process and (wanted or time.monotonic() - saved > minutes * 60)
+                wanted = _together(stop(), world)
+                due = bool(wanted) or (accelerator.is_main_process and time.monotonic() - saved > minutes * 60)
                 if due or progress.step % LOOK_EVERY == 0 or progress.step == per_epoch:
                     progress.loss = float(total)
-                    if not math.isfinite(progress.loss):
+                    if not math.isfinite(progress.loss) or first_bad_parameter(model):
                         again = (batches(images, labels, recipe, e, s) for e, s in _from(out, recipe.epochs))
                         eager = make_loss(model, recipe, teacher)
-                        place = locate(out / "last.pt", identity, model, optimizers, again, eager, per_epoch, world)
-                        raise BadInput(f"the loss is not a number: {place}; {out / 'last.pt'} is from before")
-                if due:
+                        last = out / "last.pt"
+                        place = locate(last, identity, model, optimizers, again, eager, per_epoch, world)
+                        raise BadInput(f"not a number: {place}; {last} is from before")
+                if due and accelerator.is_main_process:
                     progress.seconds = time.perf_counter() - begin
                     save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
                     saved = time.monotonic()
                 if wanted:
-                    raise Interrupted(f"{wanted} in epoch {epoch + 1}, step {progress.step}: saved, --resume goes on")
+                    accelerator.wait_for_everyone()
+                    at = f"{signal.Signals(wanted).name} in epoch {epoch + 1}, step {progress.step}"
+                    raise Interrupted(f"{at}: saved, --resume goes on")
             seconds = time.perf_counter() - begin
             sync_buffers(model)
             mean = accelerator.reduce(total, "mean")
@@ -288,16 +305,23 @@ def train(
     return finish(identity, out, test) if accelerator.is_main_process else {}
 
 
-def require_trainable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int) -> None:
-    """Raise `BadInput` now for what would otherwise come up after the first epoch."""
+def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int, resume: bool) -> Identity:
+    """The run's identity; raises `BadInput` now for what would otherwise come up hours later."""
     if not 0 <= holdout < len(data):
         raise BadInput(f"--holdout {holdout}: expected 0 to {len(data) - 1}, the training pictures being {len(data)}")
     classes = recipe.model_config().classes
     if len(data.classes) > classes:
         raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
+    build({"arch": "vgg16", **asdict(recipe.model_config())})
+    identity, last = identify(recipe, data, holdout), out / "last.pt"
+    if resume:
+        require_same_run(last, read_checkpoint(last), identity)
+    elif last.exists():
+        raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     with atomic_file(out / ".probe") as temporary:
         temporary.touch()
     (out / ".probe").unlink(missing_ok=True)
+    return identity
 
 
 def _from(out: Path, epochs: int) -> Iterator[tuple[int, int]]:
@@ -349,6 +373,7 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict
         run["test_accuracy"] = correct / len(test)
     if quant_layers(model):
         save_model(model, out / "model.safetensors", run)
+    write_log(out / "log.csv", rows)  # again: a kill may have come between the last checkpoint and its line
     with atomic_file(out / "run.json") as temporary:
         temporary.write_text(json.dumps(run, indent=1) + "\n")
     return run

@@ -27,7 +27,7 @@ class Recipe:
         distill: weight of the teacher's share of the loss, 0..1; `temperature` softens both sides of it.
         precision: "bf16" autocast or "fp32"; evaluation is always fp32, codes first.
         compile: torch.compile for the step: "auto" (when the run is long enough to pay for it), "yes" or "no".
-        train_limit: use only the first so many training pictures (0: all).
+        train_limit: use only so many training pictures, drawn by the seed (0: all).
         seed: of everything random.
     """
 
@@ -87,6 +87,8 @@ _PRESETS = (
         weight_decay=2e-4,
         schedule="constant",
         label_smoothing=0.0,
+        logit_scale=1.0,
+        precision="fp32",
     ),
     Recipe("smoke", **_S8, epochs=2, batch=64, train_limit=256, precision="fp32", compile="no"),
 )
@@ -102,6 +104,11 @@ _CHOICES = {
 _RANGES = (
     ("epochs", 1, 10_000),
     ("batch", 1, 100_000),
+    ("lr", 0, 1000),
+    ("lr_rest", 0, 1000),
+    ("weight_decay", 0, 1000),
+    ("logit_scale", 1e-6, 1000),
+    ("temperature", 1e-3, 1000),
     ("label_smoothing", 0, 1),
     ("warmup", 0, 1),
     ("momentum", 0, 1),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from systolith import __version__
@@ -14,6 +16,7 @@ from systolith.formats import BadInput
 from systolith.models import Vgg16, config_of
 from systolith.models.pretrained import read_checkpoint
 from systolith.store import atomic_file
+from systolith.training.data import LabelledPictures
 from systolith.training.optim import Optimizers
 from systolith.training.recipes import Recipe
 
@@ -30,19 +33,28 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is: the recipe, [pictures trained on, held out], and the data's name and classes."""
+    """What a run is: its recipe, [pictures trained on, held out], and the data's name, classes and digest."""
 
     recipe: Recipe
     split: tuple[int, int]
     data: str
     classes: tuple[str, ...]
+    digest: int
+
+
+def identify(recipe: Recipe, data: LabelledPictures, holdout: int) -> Identity:
+    """The identity of a run of `recipe` on `data` with `holdout` pictures kept out."""
+    used = min(len(data) - holdout, recipe.train_limit or len(data))
+    digest = zlib.crc32(data.labels.tobytes(), zlib.crc32(np.ascontiguousarray(data.images).data))
+    return Identity(recipe, (used, holdout), data.source, data.classes, digest)
 
 
 def save_checkpoint(
     path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers | None, progress: Progress
 ) -> None:
     """Write a checkpoint, atomically; without optimizers it cannot be resumed, only evaluated."""
-    recipe = asdict(identity.recipe)
+    recipe, classes = asdict(identity.recipe), list(identity.classes)
+    about = {"recipe": recipe, "data": identity.data, "classes": classes, "epochs": len(progress.rows)}
     state = {
         "config": config_of(model),
         "model": model.state_dict(),
@@ -50,25 +62,35 @@ def save_checkpoint(
         "progress": asdict(progress),
         "recipe": recipe,
         "split": list(identity.split),
-        "run": {"recipe": recipe, "data": identity.data, "epochs": len(progress.rows), "version": __version__},
+        "digest": identity.digest,
+        "run": {**about, "version": __version__},
     }
     with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 
-def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers) -> Progress:
-    """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
-    state = read_checkpoint(path)
+def require_same_run(path: Path, state: dict[str, Any], identity: Identity) -> None:
+    """Raise `BadInput` unless the checkpoint `state` read from `path` is of the run `identity`."""
     # A setting that did not exist yet when the run began had what is now its default.
     now, before = asdict(identity.recipe), {**_defaults(), **(state.get("recipe") or {})}
     changed = [f"{k} {before.get(k)!r} -> {now[k]!r}" for k in now if repr(before.get(k)) != repr(now[k])]
     if changed:
-        raise BadInput(f"{path}: --resume needs the same recipe; changed: {', '.join(changed)}")
+        raise BadInput(f"{path}: going on needs the same recipe; changed: {', '.join(changed)}")
     if state.get("split") != list(identity.split):
         raise BadInput(
-            f"{path}: --resume needs the same pictures and --holdout; "
+            f"{path}: going on needs the same pictures and --holdout; "
             f"[trained on, held out] {state.get('split')} -> {list(identity.split)}"
         )
+    if state.get("digest", identity.digest) != identity.digest:
+        raise BadInput(
+            f"{path}: going on needs the same pictures; {identity.data} holds others than the run began with"
+        )
+
+
+def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers) -> Progress:
+    """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
+    state = read_checkpoint(path)
+    require_same_run(path, state, identity)
     model.load_state_dict(state["model"])
     optimizers.load(state["optimizers"])
     return Progress(**state["progress"])
@@ -78,14 +100,13 @@ def _defaults() -> dict[str, Any]:
     return {f.name: f.default for f in fields(Recipe) if f.name != "name"}
 
 
-def complete(path: Path, recipe: Recipe) -> bool:
-    """Whether `path` is the last checkpoint of a whole run of `recipe`."""
+def complete(path: Path, identity: Identity) -> bool:
+    """Whether the run `identity` has come to its end in `path`; `BadInput` if `path` is another run's."""
     if not path.exists():
         return False
     state = read_checkpoint(path)
-    return {**_defaults(), **state.get("recipe", {})} == asdict(recipe) and len(
-        state["progress"]["rows"]
-    ) == recipe.epochs
+    require_same_run(path, state, identity)
+    return len(state["progress"]["rows"]) == identity.recipe.epochs
 
 
 def write_log(path: Path, rows: list[dict[str, Any]]) -> None:
