@@ -121,6 +121,24 @@ def test_gradients_at_the_clip_points_by_hand() -> None:
     assert alpha.grad.item() == 1.0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_what_is_inside_includes_both_ends(dtype: torch.dtype, low: float) -> None:
+    clip = torch.tensor(2.3, dtype=dtype)
+    far = torch.tensor(torch.inf, dtype=dtype)
+    ends = [low * clip, clip]
+    beyond = [torch.nextafter(low * clip, -far), torch.nextafter(clip, far)]
+    x = torch.stack([*ends, *beyond, clip / 2, 5 * clip, -5 * clip])
+    ones = torch.ones_like(x)
+    expected = [1, 1, 0, 0, 1, 0, 0]
+    if low == 0:
+        expected[2] = 0  # the largest negative number
+    assert Q._inside(x, low, clip)(ones).tolist() == expected
+    # The path of other devices and of compiled code, here by one clip value for each of two channels.
+    both = Q._inside(x[None].expand(2, -1), low, clip.expand(2)[:, None])
+    assert both(ones[None].expand(2, -1)).tolist() == [expected, expected]
+
+
 def test_weight_gradient_is_that_of_the_normalized_weight() -> None:
     w = torch.randn(4, 3, 3, 3, requires_grad=True)
     alpha = torch.tensor([1.5], requires_grad=True)
