@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from systolith import __version__
 from systolith.formats import BadInput
-from systolith.models import Vgg16, build, save_model
+from systolith.models import build, save_model
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
@@ -377,11 +377,3 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict
     with atomic_file(out / "run.json") as temporary:
         temporary.write_text(json.dumps(run, indent=1) + "\n")
     return run
-
-
-def load_run(path: Path) -> tuple[Vgg16, dict[str, Any]]:
-    """The float model of a checkpoint and its recipe."""
-    state = read_checkpoint(path)
-    model = build(state["config"])
-    model.load_state_dict(state["model"])
-    return model, state["recipe"]
