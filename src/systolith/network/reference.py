@@ -1,11 +1,27 @@
-"""The referee: plain NumPy integer arithmetic, written to be read. int64 throughout, no float, no BLAS."""
+"""The referee: plain NumPy integer arithmetic, written to be read. int64 throughout, no float, no BLAS.
+
+`run` executes a network, for those without torch; `conv2d` is what every faster convolution is compared with.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.network.graph import Conv
+from systolith.formats import BadInput
+from systolith.network.graph import (
+    Add,
+    Argmax,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool,
+    Node,
+    Requantize,
+)
+from systolith.network.integer import IntegerNetwork
 
 
 def conv2d(conv: Conv, act: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -31,3 +47,67 @@ def conv2d(conv: Conv, act: NDArray[np.integer]) -> NDArray[np.int64]:
             window = padded[:, :, rows, cols].reshape(n, conv.in_channels, oh * ow)
             acc += np.matmul(weight[:, :, ki, kj], window)
     return acc.reshape(n, conv.out_channels, oh, ow)
+
+
+def run(network: IntegerNetwork, pixels: NDArray[np.uint8], until: str | None = None) -> dict[str, NDArray[np.int64]]:
+    """Execute the network, or the part of it that the node `until` needs.
+
+    Args:
+        network: the network.
+        pixels: uint8 pictures (N, C, H, W).
+        until: the name of the last node wanted; all by default.
+
+    Returns:
+        What each node produced, int64 (N, ...), by name.
+
+    Raises:
+        BadInput: pictures of another size or dtype, or no such node.
+    """
+    size = network.values[network.input.name].shape
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != size:
+        raise BadInput(f"expected uint8 pictures (N, {', '.join(map(str, size))}), found {pixels.dtype} {pixels.shape}")
+    wanted = {until or network.steps[-1].name}
+    for step in reversed(network.steps):
+        if step.name in wanted:
+            wanted.update(step.inputs)
+    if until is not None:
+        _ = network[until]
+    results: dict[str, NDArray[np.int64]] = {}
+    for step in network.steps:
+        if step.name in wanted:
+            taken = [results[name] for name in step.inputs] or [pixels.astype(np.int64)]
+            results[step.name] = compute(step.node, *taken)
+    return results
+
+
+def compute(node: Node, *taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What one node makes of what it takes, int64 (N, ...)."""
+    first = taken[0]
+    if isinstance(node, Input):
+        channel = np.arange(len(node.table))[:, None, None]
+        return node.table[channel, first].astype(np.int64)
+    if isinstance(node, Conv):
+        return conv2d(node, first)
+    if isinstance(node, Linear):
+        return np.matmul(first, node.weight.astype(np.int64).T) + node.bias
+    if isinstance(node, Requantize):
+        return node.thresholds.apply(first)
+    if isinstance(node, Add):
+        return first + taken[1]
+    if isinstance(node, Flatten):
+        return first.reshape(len(first), -1)
+    if isinstance(node, Argmax):
+        return first.argmax(axis=1)
+    if isinstance(node, MaxPool):
+        (ph, pw) = node.padding
+        outside = np.iinfo(np.int64).min  # never the largest: half a kernel of padding leaves a code in each window
+        padded = np.pad(first, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=outside)
+        return _windows(node, padded).max(axis=(-2, -1))
+    assert isinstance(node, AvgPool)
+    return _windows(node, first).sum(axis=(-2, -1))
+
+
+def _windows(node: MaxPool | AvgPool, act: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, C, OH, OW, KH, KW)"""
+    every = np.lib.stride_tricks.sliding_window_view(act, node.kernel, axis=(2, 3))
+    return every[:, :, :: node.stride[0], :: node.stride[1]]

@@ -149,6 +149,35 @@ def to_fixed_point(name: str, thresholds: Thresholds, multiplier_bits: int = 32)
     return FixedPoint(m, b, s, thresholds.values.shape[1], thresholds.low)
 
 
+def requantize(
+    name: str,
+    epilogue: Epilogue,
+    lo: NDArray[np.int64],
+    hi: NDArray[np.int64],
+    sign: NDArray[np.int8],
+    levels: int,
+    low: int = 0,
+    *,
+    form: str = "thresholds",
+    multiplier_bits: int = 32,
+) -> Thresholds | FixedPoint:
+    """`epilogue` in integers: its thresholds, proved, or (form "fixed-point") the smallest exact (M, B, S).
+
+    Args:
+        name: of the layer, for messages; the others as in `find_thresholds` and `to_fixed_point`.
+
+    Raises:
+        BadInput: an epilogue that is not monotone as `sign` says, or no (M, B, S), naming the channel.
+    """
+    if form not in ("thresholds", "fixed-point"):
+        raise BadInput(f"{name}: form {form!r}: expected thresholds or fixed-point")
+    thresholds = find_thresholds(epilogue, lo, hi, sign, levels, low)
+    proof = prove_thresholds(name, thresholds, epilogue)
+    if not proof.holds:
+        raise BadInput(f"{name}: not a monotone function of the accumulator ({proof.first})")
+    return thresholds if form == "thresholds" else to_fixed_point(name, thresholds, multiplier_bits)
+
+
 def _channel(name: str, channel: int, thresholds: Thresholds, multiplier_bits: int) -> tuple[int, int, int]:
     t = thresholds.values[channel]
     sign = int(thresholds.sign[channel])
@@ -156,8 +185,8 @@ def _channel(name: str, channel: int, thresholds: Thresholds, multiplier_bits: i
     k = np.arange(1, len(t) + 1, dtype=np.int64)
     at_least = t <= hi  # M*T[k] + B >= k<<S
     below = t > lo  # M*(T[k]-1) + B <= (k<<S) - 1
-    up_k, up_t = k[at_least], t[at_least]
-    down_k, down_t = k[below], t[below] - 1
+    up_t, up_k = _hull(t[at_least], k[at_least], 1)
+    down_t, down_k = _hull(t[below] - 1, k[below], -1)
     # Pairs: (j<<S) - 1 - M*down[j] >= (k<<S) - M*up[k], that is M*(down[j] - up[k]) <= ((j - k)<<S) - 1.
     slope = (down_t[:, None] - up_t[None, :]).reshape(-1)
     rise = (down_k[:, None] - up_k[None, :]).reshape(-1)
@@ -183,6 +212,28 @@ def _channel(name: str, channel: int, thresholds: Thresholds, multiplier_bits: i
             raise BadInput(f"{name}, channel {channel}: the multiplier needs {bits} bits, given {multiplier_bits}")
         return sign * m, b, shift
     raise BadInput(f"{name}, channel {channel}: needs a shift of more than {MOST_SHIFT} bits")
+
+
+def _hull(t: NDArray[np.int64], k: NDArray[np.int64], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The vertices of the upper (side 1) or lower (-1) hull of the points (t, k), t ascending.
+
+    For every M and S the largest of `(k<<S) - M*t` (the smallest, for the lower hull) is at one of them, so the others
+    bound nothing.
+    """
+    kept: list[tuple[int, int]] = []
+    for x, y in zip(t.tolist(), k.tolist(), strict=True):
+        if kept and kept[-1][0] == x:
+            if side * (y - kept[-1][1]) <= 0:
+                continue
+            kept.pop()
+        while len(kept) > 1:
+            (x0, y0), (x1, y1) = kept[-2:]
+            if side * ((y1 - y0) * (x - x0) - (y - y0) * (x1 - x0)) > 0:
+                break
+            kept.pop()
+        kept.append((x, y))
+    points = np.array(kept, dtype=np.int64).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
 
 
 def _has_slope(slope: NDArray[np.int64], rise: NDArray[np.int64]) -> bool:

@@ -1,6 +1,7 @@
 """Weight and activation quantizers and the layers built on them (torch). Imports only the ground floor."""
 
 from systolith.quant.exact import check_exact
+from systolith.quant.joins import QuantAdd, QuantAvgPool2d
 from systolith.quant.layers import (
     ActQuantizer,
     FrozenWeight,
@@ -19,6 +20,8 @@ __all__ = [
     "ExactBatchNorm2d",
     "FrozenWeight",
     "PixelCodes",
+    "QuantAdd",
+    "QuantAvgPool2d",
     "QuantConv2d",
     "QuantLinear",
     "WeightQuantizer",

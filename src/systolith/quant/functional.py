@@ -21,9 +21,9 @@ def largest_weight_code(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
-def largest_act_code(bits: int) -> int:
-    """L of unsigned activations: 2^bits - 1, so 15 for 4 bits (codes 0..15)."""
-    return (1 << bits) - 1
+def largest_act_code(bits: int, signed: bool = False) -> int:
+    """L of unsigned activations: 2^bits - 1, so 15 for 4 bits (codes 0..15); signed ones are narrow, as weights are."""
+    return largest_weight_code(bits) if signed else (1 << bits) - 1
 
 
 class _LowerBound(torch.autograd.Function):
@@ -80,19 +80,19 @@ def weight_scale(alpha: Tensor, bits: int) -> Tensor:
     return (alpha.double() / largest_weight_code(bits)).float()
 
 
-def act_codes(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
-    """`rint(clamp(fp32(x*q), 0, L))` with `q = fp32(L/alpha)`, as whole fp32 numbers.
+def act_codes(x: Tensor, alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
+    """`rint(clamp(fp32(x*q), 0, L))` with `q = fp32(L/alpha)`, as whole fp32 numbers; from -L where `signed`.
 
     The order matters: `x/alpha*L` gives other codes at ties.
     """
-    largest = largest_act_code(bits)
+    largest = largest_act_code(bits, signed)
     q = (largest / alpha.double()).float()
-    return (x.float() * q).clamp(0, largest).round()
+    return (x.float() * q).clamp(-largest if signed else 0, largest).round()
 
 
-def act_scale(alpha: Tensor, bits: int) -> Tensor:
+def act_scale(alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
     """`s_a = fp32(alpha / L)`, the division in float64."""
-    return (alpha.double() / largest_act_code(bits)).float()
+    return (alpha.double() / largest_act_code(bits, signed)).float()
 
 
 class _FakeQuant(torch.autograd.Function):
@@ -144,9 +144,9 @@ def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: boo
         return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)
 
 
-def fake_quant_act(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
+def fake_quant_act(x: Tensor, alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
     """Codes times scale, differentiable, in the dtype of `x` (bf16 under autocast: training only)."""
-    return _FakeQuant.apply(x, alpha, largest_act_code(bits), 0.0)
+    return _FakeQuant.apply(x, alpha, largest_act_code(bits, signed), -1.0 if signed else 0.0)
 
 
 def best_clip(x: Tensor, largest: int, low: float) -> Tensor:

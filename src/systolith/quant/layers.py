@@ -20,34 +20,41 @@ def _check_bits(bits: int) -> int:
 
 
 class ActQuantizer(nn.Module):
-    """Unsigned activations, codes 0..2^bits-1, with a learned clip value alpha (fp32 scalar)."""
+    """Activations with a learned clip value alpha (fp32 scalar): codes 0..2^bits-1, or -L..L where `signed`."""
 
     alpha: nn.Parameter
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, signed: bool = False) -> None:
         super().__init__()
-        self.bits = _check_bits(bits)
+        self.bits, self.signed = _check_bits(bits), signed
         self.alpha = nn.Parameter(torch.tensor(4.0))
 
     @property
     def format(self) -> IntFormat:
-        return IntFormat(self.bits, signed=False)
+        return IntFormat(self.bits, self.signed)
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """The smallest and the largest code: (0, L), or (-L, L)."""
+        largest = Q.largest_act_code(self.bits, self.signed)
+        return (-largest if self.signed else 0), largest
 
     def codes(self, x: Tensor) -> Tensor:
         """Whole fp32 numbers, shape of `x`: the contract's activation codes."""
-        return Q.act_codes(x, Q.positive(self.alpha), self.bits)
+        return Q.act_codes(x, Q.positive(self.alpha), self.bits, self.signed)
 
     def scale(self) -> Tensor:
         """fp32 scalar `s_a`."""
-        return Q.act_scale(Q.positive(self.alpha), self.bits)
+        return Q.act_scale(Q.positive(self.alpha), self.bits, self.signed)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Set alpha to the clip of least squared error on `x`."""
-        self.alpha.copy_(Q.best_clip(x, Q.largest_act_code(self.bits), 0.0))
+        largest = Q.largest_act_code(self.bits, self.signed)
+        self.alpha.copy_(Q.best_clip(x, largest, -1.0 if self.signed else 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return Q.fake_quant_act(x, Q.positive(self.alpha), self.bits)
+        return Q.fake_quant_act(x, Q.positive(self.alpha), self.bits, self.signed)
 
     def extra_repr(self) -> str:
         return f"{self.format}, alpha={self.alpha.item():.4g}"
@@ -290,10 +297,11 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass."""
 
     def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(layer.act_quant, ActQuantizer):
-            layer.act_quant.initialize(inputs[0])
+        # An add has two operands and one quantizer.
+        layer.act_quant.initialize(torch.cat([x.reshape(-1) for x in inputs]))  # type: ignore[union-attr, operator]
 
-    hooks = [layer.register_forward_pre_hook(set_alpha) for layer in quant_layers(model).values()]
+    quantized = [m for m in model.modules() if isinstance(getattr(m, "act_quant", None), ActQuantizer)]
+    hooks = [layer.register_forward_pre_hook(set_alpha) for layer in quantized]
     try:
         model.train()(batch)
     finally:
