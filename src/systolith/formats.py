@@ -109,5 +109,17 @@ def unpack_codes(packed: NDArray[np.uint8], fmt: IntFormat, shape: Sequence[int]
             f"packed codes: {count} values of {fmt.bits} bits need {-(-count * fmt.bits // 8)} bytes, "
             f"found {packed.size} of dtype {packed.dtype}"
         )
-    bits = np.unpackbits(packed)[: count * fmt.bits].reshape(count, fmt.bits)
-    return from_bits(bits, fmt.signed).reshape(tuple(shape))
+    if fmt.bits > 8:
+        bits = np.unpackbits(packed)[: count * fmt.bits].reshape(count, fmt.bits)
+        return from_bits(bits, fmt.signed).reshape(tuple(shape))
+    # Eight values of b bits are b bytes: one word, shifted eight times; spreading millions of bits takes seconds.
+    words = np.zeros((-(-count // 8), fmt.bits), dtype=np.uint8)
+    words.reshape(-1)[: packed.size] = packed
+    word = np.zeros(len(words), dtype=np.uint64)
+    for column in words.T:
+        word = (word << np.uint64(8)) | column
+    shifts = np.arange(7, -1, -1, dtype=np.uint64) * np.uint64(fmt.bits)
+    values = ((word[:, None] >> shifts) & np.uint64((1 << fmt.bits) - 1)).astype(np.int64).reshape(-1)[:count]
+    if fmt.signed:
+        values -= (values > fmt.hi) * np.int64(1 << fmt.bits)
+    return values.reshape(tuple(shape))

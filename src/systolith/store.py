@@ -2,12 +2,15 @@
 
 A model file is safetensors: per quantized layer `NAME.codes` (packed by `formats.pack_codes`, uint8) and
 `NAME.weight_scale` (fp32); every other tensor of the network (activation clip values, batch norms, integer-bias
-source) as it is, fp32. The header's `systolith` entry is JSON: format, version, config, layers, run.
+source) as it is, fp32. Where the file holds the integer network too: `network/NAME/...`, integers only; its weights
+are the same `NAME.codes`. The header's `systolith` entry is JSON: format, version, config, layers, run, and network
+(the steps).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -23,18 +26,32 @@ from numpy.typing import NDArray
 from systolith.formats import BadInput, IntFormat, pack_codes, unpack_codes
 
 FORMAT, VERSION = "systolith-model", 1
+_NETWORK = "network/"
 ASSETS = Path(__file__).parent / "assets"
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Integer weight codes of one layer: `values` int8 (O, ...) and their format, `scale` fp32 (1,) or (O,),
-    and the format of the activations that the layer takes."""
+    """Integer weight codes of one layer: `values` int8 (O, ...) and their format, `scale` fp32 (1,) or (O,) (None in a
+    file of integers only), and the format of the activations that the layer takes."""
 
     values: NDArray[np.int8]
     format: IntFormat
-    scale: NDArray[np.float32]
+    scale: NDArray[np.float32] | None
     act_format: IntFormat
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """The integer network of a model file, as `network/file.py` reads and writes it.
+
+    Attributes:
+        steps: plain JSON, one object a step.
+        tensors: integer arrays by "NAME/what".
+    """
+
+    steps: list[dict[str, Any]]
+    tensors: Mapping[str, NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -42,16 +59,18 @@ class ModelFile:
     """What a model file holds.
 
     Attributes:
-        config: what fixes the architecture; plain JSON values.
+        config: what fixes the architecture; plain JSON values. Empty in a file of integers only.
         codes: weight codes by layer name.
-        floats: the other tensors by their name in the network, fp32.
+        floats: the other tensors by their name in the network, fp32. Empty in a file of integers only.
         run: metadata of the training that made it (data, epochs, accuracy, version, ...).
+        network: the integer network, if it has been lowered.
     """
 
     config: Mapping[str, Any]
     codes: Mapping[str, Codes]
     floats: Mapping[str, NDArray[np.float32]]
     run: Mapping[str, Any] = field(default_factory=dict)
+    network: NetworkPart | None = None
 
 
 def save_model_file(path: Path, model: ModelFile) -> None:
@@ -62,7 +81,8 @@ def save_model_file(path: Path, model: ModelFile) -> None:
     layers = {}
     for name, c in model.codes.items():
         tensors[f"{name}.codes"] = pack_codes(c.values, c.format)
-        tensors[f"{name}.weight_scale"] = np.asarray(c.scale, np.float32)
+        if c.scale is not None:
+            tensors[f"{name}.weight_scale"] = np.asarray(c.scale, np.float32)
         layers[name] = {
             "shape": list(c.values.shape),
             "format": asdict(c.format),
@@ -75,8 +95,22 @@ def save_model_file(path: Path, model: ModelFile) -> None:
         "layers": layers,
         "run": dict(model.run),
     }
+    if model.network is not None:
+        header["network"] = model.network.steps
+        tensors |= {f"{_NETWORK}{name}": array for name, array in model.network.tensors.items()}
+    header["sha256"] = _digest(tensors)
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata={"systolith": json.dumps(header)})
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of names, dtypes, shapes and bytes: one flipped bit would be another network, quietly."""
+    sums = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        sums.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        sums.update(array.data)
+    return sums.hexdigest()
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -95,7 +129,10 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
                     f"{path}: expected {FORMAT} version {VERSION}, "
                     f"found {header.get('format')} version {header.get('version')}"
                 )
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if header.get("sha256", _digest(tensors)) != _digest(tensors):
+                raise BadInput(f"{path}: damaged: its tensors are not those that were written (SHA-256)")
+            return header, tensors
     except FileNotFoundError:
         raise BadInput(f"{path}: no such model file") from None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
@@ -114,9 +151,14 @@ def load_model_file(path: Path) -> ModelFile:
             values = unpack_codes(tensors.pop(f"{name}.codes"), fmt, layer["shape"]).astype(np.int8)
             if values.size and values.min() < -fmt.hi:
                 raise BadInput(f"{path}: layer {name}: weight codes are {-fmt.hi}..{fmt.hi}, found {values.min()}")
-            scale = tensors.pop(f"{name}.weight_scale")
+            scale = tensors.pop(f"{name}.weight_scale") if header["config"] else None
             codes[name] = Codes(values, fmt, scale, IntFormat(**layer["act_format"]))
-        return ModelFile(dict(header["config"]), codes, tensors, dict(header["run"]))
+        network = None
+        if "network" in header:
+            integers = {n: tensors.pop(n) for n in list(tensors) if n.startswith(_NETWORK)}
+            parts = {n.removeprefix(_NETWORK): array for n, array in integers.items()}
+            network = NetworkPart(list(header["network"]), parts)
+        return ModelFile(dict(header["config"]), codes, tensors, dict(header["run"]), network)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path}: an incomplete or damaged model file ({type(error).__name__}: {error})") from None
 
@@ -124,6 +166,28 @@ def load_model_file(path: Path) -> ModelFile:
 def shipped_models() -> dict[str, Path]:
     """The models in the package, by name."""
     return {p.stem: p for p in sorted((ASSETS / "models").glob("*.safetensors"))}
+
+
+def model_path(name: str) -> Path:
+    """The file that `name` stands for: a shipped model, a `.safetensors` or a `.pt` path."""
+    shipped = shipped_models()
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    if path.suffix in (".safetensors", ".pt") or path.exists():
+        if not path.is_file():
+            raise BadInput(f"{name}: no such model file")
+        return path
+    raise BadInput(f"no model {name!r}: expected {', '.join(shipped)}, or the path of a model file or checkpoint")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file is a training's checkpoint (a zip, as torch.save writes) and not a model file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK" or path.suffix == ".pt"
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from systolith.formats import BadInput
 from systolith.models.vgg import Vgg16, VggConfig
 from systolith.quant import WeightQuantizer, check_exact, quant_layers
-from systolith.store import Codes, ModelFile, load_model_file, save_model_file, shipped_models
+from systolith.store import Codes, ModelFile, is_checkpoint, load_model_file, model_path, save_model_file
 
 
 def build(config: Mapping[str, Any]) -> Vgg16:
@@ -40,8 +40,8 @@ def _derived(model: nn.Module) -> set[str]:
     return names
 
 
-def save_model(model: Vgg16, path: Path, run: Mapping[str, Any]) -> None:
-    """Write the integer codes, scales and batch norms of a trained model, with its run's metadata."""
+def to_model_file(model: Vgg16, run: Mapping[str, Any]) -> ModelFile:
+    """The integer codes, scales and batch norms of a trained model, with its run's metadata."""
     codes = {
         name: Codes(
             layer.weight_codes().detach().cpu().numpy().astype(np.int8),
@@ -53,11 +53,18 @@ def save_model(model: Vgg16, path: Path, run: Mapping[str, Any]) -> None:
     }
     skip = _derived(model)
     floats = {n: t.detach().cpu().numpy() for n, t in model.state_dict().items() if n not in skip}
-    save_model_file(path, ModelFile(config_of(model), codes, floats, run))
+    return ModelFile(config_of(model), codes, floats, run)
+
+
+def save_model(model: Vgg16, path: Path, run: Mapping[str, Any]) -> None:
+    """Write the model file of a trained model (`to_model_file`)."""
+    save_model_file(path, to_model_file(model, run))
 
 
 def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
     file = load_model_file(path)
+    if not file.config:
+        raise BadInput(f"{path}: holds only the integers of a network; expected the trained model they were made from")
     model = build(file.config)
     layers = quant_layers(model)
     expected = {n: tuple(t.shape) for n, t in model.state_dict().items() if n not in _derived(model)}
@@ -69,6 +76,7 @@ def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
         for name, layer in layers.items():
             codes = file.codes[name]
             assert isinstance(layer.weight_quant, WeightQuantizer)
+            assert codes.scale is not None
             if (codes.format, codes.act_format) != (layer.weight_quant.format, layer.act_quant.format):
                 raise BadInput(
                     f"{path}: layer {name}: its config says {layer.weight_quant.format} weights and "
@@ -119,26 +127,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def model_path(name: str) -> Path:
-    """The file that `name` stands for: a shipped model, a `.safetensors` or a `.pt` path."""
-    shipped = shipped_models()
-    if name in shipped:
-        return shipped[name]
-    path = Path(name)
-    if path.suffix in (".safetensors", ".pt") or path.exists():
-        if not path.is_file():
-            raise BadInput(f"{name}: no such model file")
-        return path
-    raise BadInput(f"no model {name!r}: expected {', '.join(shipped)}, or the path of a model file or checkpoint")
-
-
 def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:
     """A model in eval and the metadata of its run, by shipped name or path."""
     check_exact()
     path = model_path(name)
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"  # what torch.save writes
-    return _from_checkpoint(path) if zipped or path.suffix == ".pt" else _from_model_file(path)
+    return _from_checkpoint(path) if is_checkpoint(path) else _from_model_file(path)
 
 
 def load_pretrained(name: str = "vgg16-w4a4-s8") -> Vgg16:

@@ -86,13 +86,14 @@ def find_thresholds(
 
 
 def prove_thresholds(name: str, thresholds: Thresholds, epilogue: Epilogue) -> Equality:
-    """Compare thresholds and epilogue at every reachable one among `T[k]-1` and `T[k]`, of every channel and k.
+    """Compare thresholds and epilogue at every reachable one among `T[k]-1` and `T[k]`, of every channel and k, and at
+    both ends of the range.
 
     Both are monotone, so equality there is equality at every accumulator.
     """
     t = thresholds
     lo, hi = (side[:, None] for side in t.mirrored_range())
-    points = np.concatenate([t.values - 1, t.values], axis=1)
+    points = np.concatenate([t.values - 1, t.values, lo, hi], axis=1)
     reachable = (points >= lo) & (points <= hi)
     acc = t.sign.astype(np.int64)[:, None] * np.clip(points, lo, hi)
     expected = epilogue(acc)

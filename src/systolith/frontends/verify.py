@@ -1,0 +1,243 @@
+"""The integer network against the trained one: proof of its tables and thresholds, and every code of every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from systolith.equality import Equality, compare
+from systolith.formats import BadInput
+from systolith.frontends.lowering import Lowered
+from systolith.network import reference
+from systolith.network.execute import Plan, execute
+from systolith.network.graph import Conv, Input, Linear
+from systolith.network.integer import IntegerNetwork, Step
+from systolith.network.requantize import prove_thresholds
+
+BATCH = 64
+
+
+def prove(lowered: Lowered, network: IntegerNetwork) -> list[Equality]:
+    """What can be proved without a picture.
+
+    Args:
+        lowered: the trained model, lowered now.
+        network: the integer network to prove, of the same structure.
+
+    Returns:
+        The pixel table, weight codes and biases of each layer, and the thresholds of each accumulator-to-code map at
+        both sides of each, all against the trained model's own.
+
+    Raises:
+        BadInput: the network has other layers than the model.
+    """
+    own = lowered.network
+    for ours, theirs in zip([*map(_skeleton, own.steps), None], [*map(_skeleton, network.steps), None], strict=False):
+        if ours != theirs:
+            raise BadInput(
+                f"the integer network is not this model's: expected {ours or 'no more'}, found {theirs or 'no more'}"
+            )
+    equalities = [compare("pixel table", own.input.table, network.input.table, ("channel", "pixel"))]
+    for name, layer in own.layers.items():
+        other = network.layers[name]
+        equalities.append(compare(f"{name} weights", layer.weight, other.weight, ("oc", "ic", "ki", "kj")))
+        if isinstance(layer, Linear) and isinstance(other, Linear):
+            equalities.append(compare(f"{name} bias", layer.bias, other.bias, ("oc",)))
+    for name, node in network.requantizes.items():
+        equalities.append(prove_thresholds(f"{name} thresholds", node.thresholds, lowered.edges[name].epilogue))
+    return equalities
+
+
+def _skeleton(step: Step) -> str:
+    """What must be the same before numbers can be compared: kind, name, wiring, geometry."""
+    node = step.node
+    geometry = [f"{p} {getattr(node, p)}" for p in ("kernel", "stride", "padding", "dilation") if hasattr(node, p)]
+    if isinstance(node, (Conv, Linear, Input)):
+        geometry += [f"shape {(node.table if isinstance(node, Input) else node.weight).shape}"]
+    return " ".join([type(node).__name__, step.name, *(f"of {name}" for name in step.inputs), *geometry])
+
+
+@dataclass
+class Compared:
+    """Counts over all pictures so far.
+
+    Attributes:
+        images: pictures compared.
+        codes: name of the accumulator-to-code map to codes compared and codes that differ.
+        logits, classes: the same for these.
+        trained, integer: the class of each picture, by either network.
+        first: the first difference, located, or "".
+    """
+
+    images: int = 0
+    codes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    logits: tuple[int, int] = (0, 0)
+    classes: tuple[int, int] = (0, 0)
+    trained: list[NDArray[np.int64]] = field(default_factory=list)
+    integer: list[NDArray[np.int64]] = field(default_factory=list)
+    first: str = ""
+
+    def equalities(self) -> list[Equality]:
+        """All codes, logits, classes."""
+        counted, different = (sum(c[i] for c in self.codes.values()) for i in (0, 1))
+        return [
+            Equality("codes of every layer", counted, different, self.first),
+            Equality("logits", *self.logits, self.first if self.logits[1] else ""),
+            Equality("classes", *self.classes, self.first if self.classes[1] else ""),
+        ]
+
+
+Executor = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""uint8 pictures to integer logits (N, classes), and the codes of each `Requantize` by name."""
+
+
+def by_plan(plan: Plan) -> Executor:
+    """The fast executor."""
+    names = plan.network.requantizes
+
+    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+        def keep(name: str, result: Tensor) -> None:
+            if name in found:
+                found[name].append(result)
+
+        logits = torch.cat([execute(plan, part, keep) for part in batch.split(plan.batch)])
+        return logits, {name: torch.cat(parts) for name, parts in found.items()}
+
+    return run
+
+
+def by_reference(network: IntegerNetwork) -> Executor:
+    """The referee, plain NumPy integers."""
+
+    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        results = reference.run(network, batch.numpy())
+        codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
+        return torch.from_numpy(results[network.steps[-1].inputs[0]]), codes
+
+    return run
+
+
+def compare_pictures(
+    lowered: Lowered,
+    network: IntegerNetwork,
+    executor: Executor,
+    pixels: NDArray[np.uint8],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Compared:
+    """Run both networks over the pictures and compare every activation code of every layer, and the logits.
+
+    Args:
+        lowered: the trained model; it runs as in every evaluation, fp32 codes first.
+        network: the integer network, proved to have the same structure (`prove`).
+        executor: what runs it.
+        pixels: uint8 (N, C, H, W).
+        progress: told the number of pictures done, after each batch.
+    """
+    total = Compared()
+    for start in range(0, len(pixels), BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH]))
+        logits, codes = executor(batch)
+        _compare_batch(lowered, network, batch, logits, codes, total)
+        progress(total.images)
+    return total
+
+
+@torch.no_grad()
+def _compare_batch(
+    lowered: Lowered,
+    network: IntegerNetwork,
+    batch: Tensor,
+    logits: Tensor,
+    found: dict[str, Tensor],
+    total: Compared,
+) -> None:
+    start = total.images
+    by_tap: dict[str, list[str]] = {}
+    for name, edge in lowered.edges.items():
+        by_tap.setdefault(edge.tap, []).append(name)
+    result: list[Tensor] = []
+
+    def look(tap: str, value: Tensor) -> None:
+        # Now: a ReLU in place may change the value later.
+        for name in by_tap.get(tap, ()):
+            _compare_codes(lowered, network, name, value, found.pop(name), batch, total)
+        if tap == lowered.logits:
+            result.append(value)
+
+    _Taps(lowered.traced, look).run(batch)
+    (expected,) = result
+    different = int((lowered.dequantize_logits(logits) != expected).sum())
+    total.logits = total.logits[0] + expected.numel(), total.logits[1] + different
+    trained, integer = expected.argmax(1), logits.argmax(1)
+    unequal = trained != integer
+    total.classes = total.classes[0] + len(batch), total.classes[1] + int(unequal.sum())
+    if (different or unequal.any()) and not total.first:
+        total.first = f"[images {start}..{start + len(batch) - 1}] in the logits, every code before them being equal"
+    total.trained.append(trained.numpy())
+    total.integer.append(integer.numpy())
+    total.images += len(batch)
+
+
+def _compare_codes(
+    lowered: Lowered,
+    network: IntegerNetwork,
+    name: str,
+    value: Tensor,
+    found: Tensor,
+    batch: Tensor,
+    total: Compared,
+) -> None:
+    expected = lowered.edges[name].codes(value)
+    unequal = found != expected  # whole numbers on both sides
+    different = int(unequal.count_nonzero())
+    counted, before = total.codes.get(name, (0, 0))
+    total.codes[name] = counted + expected.numel(), before + different
+    if different and not total.first:
+        index = [int(i) for i in unequal.nonzero()[0]]
+        values = int(expected[tuple(index)]), int(found[tuple(index)])
+        total.first = _located(network, name, batch, total.images, index, values)
+
+
+def _located(
+    network: IntegerNetwork, name: str, batch: Tensor, start: int, index: list[int], values: tuple[int, int]
+) -> str:
+    """Image, layer, channel, pixel, accumulator, threshold, expected and found of one code."""
+    image, channel, *pixel = index
+    producer = network.producer(name)
+    acc = reference.run(network, batch[image : image + 1].numpy(), producer)[producer]
+    t = network.requantizes[name].thresholds
+    k = max(*values) - t.low
+    threshold = f"threshold T[{k}] {int(t.values[channel, k - 1])}" if 1 <= k <= t.values.shape[1] else "no threshold"
+    mirrored = " of -accumulator" if t.sign[channel] < 0 else ""
+    place = f", pixel {tuple(pixel)}" if pixel else ""
+    return (
+        f"image {start + image}, layer {name}, channel {channel}{place}: accumulator {int(acc[(0, *index[1:])])}, "
+        f"{threshold}{mirrored}, expected code {values[0]}, found {values[1]}"
+    )
+
+
+class _Taps(fx.Interpreter):
+    """The traced model, run operation by operation; `look` sees the name and value of each when it is fresh."""
+
+    def __init__(self, traced: fx.GraphModule, look: Callable[[str, Tensor], None]) -> None:
+        super().__init__(traced)
+        self.look = look
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.look(n.name, value)
+        return value
+
+
+def least_psum_bits(network: IntegerNetwork) -> dict[str, int]:
+    """The least signed width that no accumulator of the layer can leave, by layer (partial sums included)."""
+    return {name: network.values[name].format.bits for name in network.layers if isinstance(network.layers[name], Conv)}

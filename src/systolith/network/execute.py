@@ -1,0 +1,345 @@
+"""The fast executor: batches, all cores, the integers of `reference.py`. The one file of this room that uses torch.
+
+Every kernel is proved exact for its layer when the plan is made. Products: int8 kernels where the accumulators they
+keep cannot overflow, else fp32 below 2^24, else float64. Codes: one multiplication, addition and clamp where that
+equals the thresholds at both points of each (both sides are monotone, so everywhere), else a table, else a search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from systolith.formats import BadInput
+from systolith.network import reference
+from systolith.network.graph import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Requantize
+from systolith.network.integer import IntegerNetwork, Step, Value
+
+FP32_LIMIT = 1 << 24
+MOST_TABLE = 1 << 24
+
+Kernel = Callable[..., Tensor]
+Watch = Callable[[str, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A network and the kernel chosen for each of its steps.
+
+    Attributes:
+        network: the network.
+        kernels: what computes each step, from the tensors of its inputs.
+        choices: the kind of each kernel, by the step's name.
+        batch: pictures at a time; the maps of so many stay in the caches.
+    """
+
+    network: IntegerNetwork
+    kernels: tuple[Kernel, ...]
+    choices: dict[str, str]
+    batch: int = 32
+
+    def __str__(self) -> str:
+        kinds: dict[str, int] = {}
+        for kind in self.choices.values():
+            kinds[kind] = kinds.get(kind, 0) + 1
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if kind)
+
+
+def plan(network: IntegerNetwork, batch: int = 32) -> Plan:
+    """Choose the fastest kernel that is exact for each step.
+
+    Raises:
+        RuntimeError: if this torch's convolution or product is not exact on integers (a Winograd, TF32 or bf16 kernel).
+    """
+    chosen = [_choose(step, network.values) for step in network.steps]
+    choices = {step.name: kind for step, (_, kind) in zip(network.steps, chosen, strict=True)}
+    return Plan(network, tuple(kernel for kernel, _ in chosen), choices, batch)
+
+
+@torch.no_grad()
+def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
+    """Logits, int64 (N, classes), of uint8 pictures (N, C, H, W).
+
+    Args:
+        plan: of the network.
+        pixels: at most `plan.batch` pictures run fastest; any number is taken.
+        watch: called with the name and the result of each step; codes are integers (N, C, H, W) or (N, F).
+    """
+    network = plan.network
+    if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != network.values[network.input.name].shape:
+        size = ", ".join(map(str, network.values[network.input.name].shape))
+        raise BadInput(f"expected uint8 pictures (N, {size}), found {pixels.dtype} {tuple(pixels.shape)}")
+    last_use = {name: i for i, step in enumerate(network.steps) for name in step.inputs}
+    results: dict[str, Tensor] = {}
+    for i, (step, kernel) in enumerate(zip(network.steps[:-1], plan.kernels, strict=False)):
+        taken = [results[name] for name in step.inputs] or [pixels]
+        results[step.name] = kernel(*taken)
+        if watch is not None:
+            watch(step.name, results[step.name])
+        for name in step.inputs:
+            if last_use[name] == i:
+                results.pop(name, None)
+    return results[network.steps[-1].inputs[0]].to(torch.int64)
+
+
+def classify(plan: Plan, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The class of each picture, int64 (N,): the largest logit, the first of equals."""
+    parts = [execute(plan, part) for part in torch.from_numpy(pixels).split(plan.batch)]
+    return torch.cat(parts).numpy().argmax(1)
+
+
+def _choose(step: Step, values: dict[str, Value]) -> tuple[Kernel, str]:
+    """The kernel of one step, and its kind."""
+    node, taken = step.node, [values[name] for name in step.inputs]
+    result = values[step.name]
+    if isinstance(node, Input):
+        table = torch.from_numpy(np.ascontiguousarray(node.table)).to(_code_dtype(result))
+        if (node.table == np.arange(256)).all():
+            return (lambda x: x.contiguous(memory_format=torch.channels_last)), "pixels as they are"
+        return (lambda x: _look_up(table, x)), "pixel table"
+    if isinstance(node, Conv):
+        return _conv(node, taken[0], result)
+    if isinstance(node, Linear):
+        return _linear(node, result)
+    if isinstance(node, Requantize):
+        return _requantize(node, taken[0], result)
+    carrier = _carrier(result)
+    if isinstance(node, Add):
+        return (lambda x, y: x.to(carrier) + y.to(carrier)), ""
+    if isinstance(node, AvgPool):
+        # The kernel sums and divides by one.
+        pool = node
+        return (lambda x: F.avg_pool2d(x.to(carrier), pool.kernel, pool.stride, divisor_override=1)), ""
+    if isinstance(node, MaxPool):
+        return _max_pool(node, taken[0]), ""
+    if isinstance(node, Flatten):
+        return (lambda x: x.flatten(1)), ""
+    return (lambda x: x.argmax(1)), ""
+
+
+def _code_dtype(value: Value) -> torch.dtype:
+    return torch.uint8 if not value.format.signed and value.format.bits <= 8 else torch.int16
+
+
+def _reach(value: Value) -> int:
+    return int(max(value.hi.max(), -value.lo.min()))
+
+
+def _carrier(value: Value) -> torch.dtype:
+    """float32 where it holds every accumulator and every partial sum (0 is always within), else float64."""
+    return torch.float32 if _reach(value) <= FP32_LIMIT else torch.float64
+
+
+def _look_up(table: Tensor, pixels: Tensor) -> Tensor:
+    channel = torch.arange(len(table))[:, None, None]
+    return table[channel, pixels.to(torch.int64)].contiguous(memory_format=torch.channels_last)
+
+
+# Products
+
+
+def _conv(node: Conv, act: Value, result: Value) -> tuple[Kernel, str]:
+    weight = torch.from_numpy(np.ascontiguousarray(node.weight))
+    candidates = []
+    if _int8_is_exact(node, act, result):
+        candidates.append((_int8_conv(node, weight, act), "int8 convolution"))
+    carrier = _carrier(result)
+    wide = weight.to(carrier).contiguous(memory_format=torch.channels_last)
+
+    def conv(x: Tensor) -> Tensor:
+        with torch.backends.nnpack.flags(enabled=False):  # its Winograd multiplies by fractions
+            return F.conv2d(x.to(carrier), wide, None, node.stride, node.padding, node.dilation)
+
+    candidates.append((conv, f"{'fp32' if carrier == torch.float32 else 'float64'} convolution"))
+    for kernel, kind in candidates:
+        if kernel is not None and _agrees(node, kernel, act):
+            return kernel, kind
+    raise RuntimeError(f"{node.name}: this torch's convolution is not exact on integers; reset its precision settings")
+
+
+def _int8_is_exact(node: Conv, act: Value, result: Value) -> bool:
+    """Whether an int8 kernel can be exact: codes of one byte, and no intermediate that overflows.
+
+    Without VNNI instructions products are added in pairs that saturate at 16 bits. What comes out is fp32.
+    """
+    if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or _reach(result) > FP32_LIMIT:
+        return False
+    pair = 2 * int(act.hi.max()) * int(np.abs(node.weight.astype(np.int64)).max())
+    return pair < 1 << 15 or _has_vnni()
+
+
+def _has_vnni() -> bool:
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(supported is not None and supported())
+
+
+def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
+    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none."""
+    ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
+    geometry = list(node.stride), list(node.padding), list(node.dilation)
+    try:
+        op = torch.ops.onednn.qconv2d_pointwise
+        shape = [32, *act.shape]
+        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *geometry, 1, shape)
+    except (AttributeError, RuntimeError):
+        return None
+    return lambda x: op(x, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+
+
+def _agrees(node: Conv, kernel: Kernel, act: Value) -> bool:
+    """Whether the kernel gives the referee's accumulators for the largest codes and for random ones."""
+    rng = np.random.default_rng(0)
+    shape = (2, *act.shape)
+    codes = rng.integers(act.lo.min(), act.hi.max() + 1, shape)
+    codes[0] = act.hi.max()
+    try:
+        found = kernel(torch.from_numpy(codes).to(_code_dtype(act)).contiguous(memory_format=torch.channels_last))
+    except RuntimeError:  # a geometry that the library refuses
+        return False
+    wanted = _referee(node, codes)
+    return bool((found.double().numpy() == wanted).all())
+
+
+def _referee(node: Conv, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Accumulators by float64 products, position by position: another way, far from any overflow."""
+    return reference.conv2d(node, codes).astype(np.float64)
+
+
+def _linear(node: Linear, result: Value) -> tuple[Kernel, str]:
+    carrier = _carrier(result)
+    # The product alone is within the bounds of the sum with its bias, give or take the bias: count it twice.
+    if _reach(result) + 2 * int(np.abs(node.bias).max()) > FP32_LIMIT:
+        carrier = torch.float64
+    weight, bias = torch.from_numpy(node.weight.copy()).to(carrier), torch.from_numpy(node.bias).to(carrier)
+    kind = "fp32 product" if carrier == torch.float32 else "float64 product"
+    return (lambda x: F.linear(x.to(carrier), weight) + bias), kind
+
+
+# Codes
+
+
+def _requantize(node: Requantize, acc: Value, result: Value) -> tuple[Kernel, str]:
+    dtype = _code_dtype(result)
+    slope, offset = _line(node)
+    for carrier in (torch.float32, torch.float64):
+        if carrier == torch.float32 and _reach(acc) > FP32_LIMIT:
+            continue
+        kernel = _affine(node, slope, offset, carrier, dtype)
+        if _equals_thresholds(node, kernel, _carrier(acc)):
+            return kernel, f"codes by a line in {'fp32' if carrier == torch.float32 else 'float64'}"
+    if int((acc.hi - acc.lo + 1).sum()) <= MOST_TABLE:
+        return _by_table(node, acc, dtype), "codes by a table"
+    thresholds = node.thresholds
+    return (lambda x: torch.from_numpy(thresholds.apply(x.to(torch.int64).numpy())).to(dtype)), "codes by search"
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) in channels-last order, or (N, F), as rows of channels; no copy where it lies so already."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) if x.ndim == 4 else x
+
+
+def _unrows(rows: Tensor, x: Tensor) -> Tensor:
+    if x.ndim != 4:
+        return rows
+    return rows.reshape(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
+
+
+def _affine(
+    node: Requantize, slope: NDArray[np.float64], offset: NDArray[np.float64], carrier: torch.dtype, dtype: torch.dtype
+) -> Kernel:
+    m, b = torch.from_numpy(slope).to(carrier), torch.from_numpy(offset).to(carrier)
+    low, levels = node.thresholds.low, node.thresholds.values.shape[1]
+
+    def kernel(x: Tensor) -> Tensor:
+        # Separate operations, each rounded by itself: a fused one could differ from processor to processor.
+        y = _rows(x).to(carrier).mul(m).add_(b).clamp_(0, levels)
+        codes = y.to(dtype)  # not negative: cutting off is rounding down
+        return _unrows(codes.add_(low) if low else codes, x)
+
+    return kernel
+
+
+def _line(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(m, b) per channel with `code = low + clamp(floor(acc*m + b), 0, L)`, in the middle of what the thresholds leave.
+
+    With `u` a reached threshold and `d` the accumulator below one: `m*u[k] + b >= k` and `m*d[j] + b < j`; each pair
+    bounds m. Where no line exists what comes back is not one: the caller proves it.
+    """
+    t = node.thresholds
+    lo, hi = (side[:, None] for side in t.mirrored_range())
+    k = np.arange(1, t.values.shape[1] + 1, dtype=np.float64)
+    slopes, offsets = np.empty(len(t.values)), np.empty(len(t.values))
+    for o, values in enumerate(t.values):
+        up, down = values <= hi[o], values > lo[o]
+        u, d = values[up].astype(np.float64), values[down].astype(np.float64) - 1
+        run, rise = d[None, :] - u[:, None], k[down][None, :] - k[up][:, None]
+        most = np.divide(rise, run, out=np.full(run.shape, np.inf), where=run > 0).min(initial=np.inf)
+        least = np.divide(rise, run, out=np.full(run.shape, -np.inf), where=run < 0).max(initial=-np.inf)
+        m = _between(least, most)
+        b_least = (k[up] - m * u).max(initial=-np.inf)
+        b_most = (k[down] - m * d).min(initial=np.inf)
+        slopes[o], offsets[o] = m * int(t.sign[o]), _between(b_least, b_most)
+    return slopes, offsets
+
+
+def _between(least: float, most: float) -> float:
+    """A number well inside (least, most), either of which may be infinite."""
+    if np.isinf(least) and np.isinf(most):
+        return 0.0
+    if np.isinf(least):
+        return most - 0.5
+    return least + 0.5 if np.isinf(most) else (least + most) / 2
+
+
+def _equals_thresholds(node: Requantize, kernel: Kernel, acc_dtype: torch.dtype) -> bool:
+    """Proof: `kernel` and thresholds agree at both points of each threshold; both are monotone."""
+    t = node.thresholds
+    lo, hi = (side[:, None] for side in t.mirrored_range())
+    points = np.clip(np.concatenate([t.values - 1, t.values, lo, hi], axis=1), lo, hi)
+    acc = (t.sign.astype(np.int64)[:, None] * points).T
+    found = kernel(torch.from_numpy(np.ascontiguousarray(acc)).to(acc_dtype)).to(torch.int64).numpy()
+    return bool((found == t.apply(acc)).all())
+
+
+def _by_table(node: Requantize, acc: Value, dtype: torch.dtype) -> Kernel:
+    sizes = acc.hi - acc.lo + 1
+    base = np.concatenate([[0], np.cumsum(sizes)[:-1]]) - acc.lo
+    every = np.concatenate([np.arange(a, b + 1) for a, b in zip(acc.lo, acc.hi, strict=True)])
+    codes, at = np.empty(len(every), dtype=np.int64), 0
+    for o, size in enumerate(sizes):
+        part = every[at : at + size]
+        row, sign = node.thresholds.values[o], int(node.thresholds.sign[o])
+        codes[at : at + size] = np.searchsorted(row, sign * part, side="right") + node.thresholds.low
+        at += size
+    table, start = torch.from_numpy(codes).to(dtype), torch.from_numpy(base)
+
+    def kernel(x: Tensor) -> Tensor:
+        return _unrows(torch.take(table, _rows(x).to(torch.int64) + start), x)
+
+    return kernel
+
+
+def _max_pool(node: MaxPool, act: Value) -> Kernel:
+    least = int(act.lo.min())
+    (kh, kw), (sh, sw), (ph, pw) = node.kernel, node.stride, node.padding
+
+    def kernel(x: Tensor) -> Tensor:
+        if ph or pw:
+            x = F.pad(x, (pw, pw, ph, ph), value=least)
+        oh, ow = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+        best: Tensor | None = None
+        # torch's own pooling of bytes refuses large maps; a maximum of shifted maps is as fast.
+        for i in range(kh):
+            for j in range(kw):
+                view = x[:, :, i : i + (oh - 1) * sh + 1 : sh, j : j + (ow - 1) * sw + 1 : sw]
+                best = view if best is None else torch.maximum(best, view)
+        assert best is not None
+        return best.contiguous(memory_format=torch.channels_last)
+
+    return kernel
