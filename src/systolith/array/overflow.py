@@ -1,0 +1,147 @@
+"""What narrow accumulators leave of a layer, for a batch of inputs: as `run_layer`, many times faster, keeping no psum.
+
+Wrapping commutes with addition: it is done once, at the end. Saturation does not: every output channel whose bounds
+exceed `psum_bits` is added up again in hardware order, one small GEMM a pass. Choosing single outputs first, by their
+positive and negative products, would cost as much as these sums; within a pass that must go row by row it pays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array.mapping import Mapping
+from systolith.array.sfp import fit
+from systolith.array.spec import ArraySpec
+from systolith.formats import BadInput, IntFormat
+from systolith.network.graph import Conv, require_act, sum_bounds
+
+# Outputs of one block: its sums stay in the cache. Products of one GEMM: from 2^18 on OpenBLAS wakes other threads, and
+# where something else uses those cores too, waiting for them takes a hundred times the GEMM.
+MOST_OUTPUTS, MOST_PRODUCTS = 1 << 15, 1 << 18
+
+Carrier = np.floating[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One (ic_tile, kij) of some output channels.
+
+    Attributes:
+        rows: the tile's input channels.
+        weight: codes (rows, channels).
+        loose: int (n,), the channels whose bounds within the pass exceed the register.
+    """
+
+    rows: slice
+    weight: NDArray[Carrier]
+    loose: NDArray[np.intp]
+
+
+def narrow_accumulators(
+    conv: Conv, act: NDArray[np.integer], acc: NDArray[np.int64], spec: ArraySpec
+) -> NDArray[np.int64]:
+    """The accumulators that `psum_bits` wide registers leave: `run_layer(conv, act[n], spec).out` for every n.
+
+    Args:
+        conv: the layer.
+        act: activation codes (N, C, H, W), unpadded.
+        acc: int64 (N, O, OH, OW), the exact accumulators of the same, without bias.
+        spec: the array; its overflow is "wrap" or "saturate".
+
+    Returns:
+        int64 (N, O, OH, OW), a new array. Beside it: a padded copy of `act`, the weights as int64 and as floats, and a
+        few MiB.
+
+    Raises:
+        BadInput: overflow "error", lanes too narrow, or activations that are not the layer's.
+    """
+    if spec.overflow == "error":
+        raise BadInput(f"{conv.name}: narrow accumulators need overflow 'wrap' or 'saturate', found 'error'")
+    for picture in act:
+        require_act(conv, picture)
+    mapping = Mapping(conv, spec, *act.shape[2:])
+    if spec.overflow == "wrap":
+        return fit(acc, spec, conv.name, ())
+    channels = np.flatnonzero(_misfit(*conv.bounds(), spec.psum_format))
+    out = acc.copy()
+    if channels.size:
+        _saturate(mapping, act, channels, out)
+    return out
+
+
+def _misfit(lo: NDArray[np.int64], hi: NDArray[np.int64], fmt: IntFormat) -> NDArray[np.bool_]:
+    return (lo < fmt.lo) | (hi > fmt.hi)
+
+
+def _passes(mapping: Mapping, channels: NDArray[np.intp]) -> list[list[_Pass]]:
+    """The passes of the output channels `channels` in hardware order: for each kij, its ic_tiles."""
+    conv, spec = mapping.conv, mapping.spec
+    weight = conv.weight[channels].astype(np.int64).reshape(channels.size, conv.in_channels, mapping.kijs)
+    # 0 is in every register's range, so saturating never makes a sum larger than its products' magnitudes together.
+    most = int(np.abs(weight).sum((1, 2)).max()) * max(conv.act_format.hi, -conv.act_format.lo)
+    carrier = np.float32 if 2 * most < 1 << 24 else np.float64  # twice: `extent` below
+    passes = []
+    for kij in range(mapping.kijs):
+        tiles = []
+        for first in range(0, conv.in_channels, spec.rows):
+            rows = slice(first, first + spec.rows)
+            codes = weight[:, rows, kij]
+            loose = np.flatnonzero(_misfit(*sum_bounds(codes, conv.act_format), spec.psum_format))
+            tiles.append(_Pass(rows, codes.T.astype(carrier, order="C"), loose))
+        passes.append(tiles)
+    return passes
+
+
+def _saturate(mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.intp], out: NDArray[np.int64]) -> None:
+    """Overwrite the output channels `channels` of `out` (N, O, OH, OW) with what saturating registers leave."""
+    conv, windows, count = mapping.conv, mapping.windows(), act.shape[0]
+    lo, hi = mapping.spec.psum_format.lo, mapping.spec.psum_format.hi
+    ph, pw = conv.padding
+    padded = np.zeros((count, *mapping.padded_shape, conv.in_channels), dtype=act.dtype)
+    padded[:, ph : ph + mapping.height, pw : pw + mapping.width] = act.transpose(0, 2, 3, 1)
+    streamed = padded.reshape(count * mapping.nijs, conv.in_channels)
+    passes = _passes(mapping, channels)
+    carrier = passes[0][0].weight.dtype
+    flat = out.reshape(count, conv.out_channels, mapping.onijs)
+    block = max(1, MOST_OUTPUTS // channels.size)
+    for first in range(0, count * mapping.onijs, block):
+        image, onij = np.divmod(np.arange(first, min(first + block, count * mapping.onijs)), mapping.onijs)
+        total = np.zeros((image.size, channels.size), dtype=carrier)
+        for window, tiles in zip(windows, passes, strict=True):
+            patch = streamed[image * mapping.nijs + window[onij]].astype(carrier)
+            for one in tiles:
+                total += _saturated_pass(patch[:, one.rows], one, lo, hi)
+                np.clip(total, lo, hi, out=total)
+        flat[image[:, None], channels, onij[:, None]] = total
+
+
+def _saturated_pass(act: NDArray[Carrier], one: _Pass, lo: int, hi: int) -> NDArray[Carrier]:
+    """The psums (positions, channels) of one pass over `act` (positions, rows), saturating after each row."""
+    psum = _product(act, one.weight)
+    if not one.loose.size:
+        return psum
+    # Magnitudes plus or minus the sum are twice the positive or the negative products: where neither can leave the
+    # register, the psum stands.
+    extent = _product(np.abs(act), np.abs(one.weight[:, one.loose])) + np.abs(psum[:, one.loose])
+    position, channel = np.nonzero(extent > 2 * hi)
+    if position.size:
+        channel = one.loose[channel]
+        register = np.zeros(position.size, dtype=act.dtype)
+        for codes, weights in zip(act.T, one.weight, strict=True):
+            register += codes[position] * weights[channel]
+            np.clip(register, lo, hi, out=register)
+        psum[position, channel] = register
+    return psum
+
+
+def _product(left: NDArray[Carrier], right: NDArray[Carrier]) -> NDArray[Carrier]:
+    """`left @ right`, in GEMMs of at most MOST_PRODUCTS (or of one row)."""
+    out = np.empty((left.shape[0], right.shape[1]), dtype=left.dtype)
+    step = max(1, MOST_PRODUCTS // right.size)
+    for first in range(0, left.shape[0], step):
+        np.matmul(left[first : first + step], right, out=out[first : first + step])
+    return out
