@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from systolith.formats import IntFormat
 from systolith.network import Conv
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch is loaded
 
 settings.register_profile("systolith", deadline=None, max_examples=60)
 settings.load_profile("systolith")

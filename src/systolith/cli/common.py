@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from systolith.array import ArraySpec
-    from systolith.network import Conv
+    from systolith.network import Conv, IntegerNetwork
+
+
+NODE_HEADINGS = ("name", "node", "takes", "shape", "result", "detail")
 
 
 def require_extra(module: str, extra: str, verb: str) -> None:
@@ -51,6 +56,41 @@ def find_picture(
     return pixels, image.name, notes
 
 
+def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]:
+    """The integer network of a shipped model, a model file or a checkpoint, and the metadata of its run.
+
+    Without torch where the file holds it; lowered now where it does not.
+    """
+    from systolith.network.file import network_of
+    from systolith.store import is_checkpoint, load_model_file, model_path
+
+    path = model_path(model)
+    if not is_checkpoint(path):
+        file = load_model_file(path)
+        network = network_of(file, path)
+        if network is not None:
+            return network, dict(file.run)
+    require_extra("torch", "torch", f"{verb} of a model that is not lowered yet (`systolith lower` writes one)")
+    from systolith.frontends.lowering import lower
+    from systolith.models import load
+
+    trained, run = load(model)
+    return lower(trained).network, dict(run)
+
+
+def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[str, ...] = ()) -> None:
+    """Rows under headings; those of `right` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False, width=None if Console().is_terminal else 160).print(table)
+
+
 def make_spec(array: str, act_bits: int, weight_bits: int, psum_bits: str, overflow: str) -> ArraySpec:
     """The array that the options describe; `auto` psum bits are left wide until `settle` sees the layer."""
     from systolith.array import ArraySpec
@@ -74,6 +114,18 @@ def settle(spec: ArraySpec, psum_bits: str, conv: Conv, height: int, width: int)
     if psum_bits != "auto":
         return spec
     return replace(spec, psum_bits=max(2, *Mapping(conv, spec, height, width).least_psum_bits()))
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while something runs (none where that is not a terminal); call with the number done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def note(text: str) -> None:

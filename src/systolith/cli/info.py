@@ -9,6 +9,7 @@ import typer
 from systolith.cli import common, options
 
 if TYPE_CHECKING:
+    from systolith.network import IntegerNetwork
     from systolith.store import ModelFile
 
 
@@ -19,50 +20,53 @@ def info(
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
+    nodes: Annotated[bool, typer.Option("--nodes", help="List the nodes of the integer network instead.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """List the shipped models, or the layers of one and how they sit on the array."""
-    from pathlib import Path
-
     from systolith.formats import BadInput
-    from systolith.store import load_model_file, shipped_models
+    from systolith.network.file import network_of
+    from systolith.store import is_checkpoint, load_model_file, model_path, shipped_models
 
     spec = common.make_spec(array, act_bits, weight_bits, "16", "error")
-    shipped = shipped_models()
     if model is None:
-        files = {name: load_model_file(path) for name, path in shipped.items()}
+        files = {name: load_model_file(path) for name, path in shipped_models().items()}
         if as_json:
             common.print_json({"models": {name: dict(file.run) for name, file in files.items()}})
             return
         common.print_rows([(name, _about(file)) for name, file in files.items()])
         print("systolith info MODEL lists the layers.")
         return
-    if model not in shipped and not Path(model).is_file():
-        raise BadInput(f"no model {model!r}: expected one of {', '.join(shipped)}, or the path of a model file")
-    file = load_model_file(shipped.get(model, Path(model)))
-    layers = [_layer(name, file, spec) for name in file.codes]
-    if as_json:
-        common.print_json({"model": model, "run": dict(file.run), "array": str(spec), "layers": layers})
+    path = model_path(model)
+    if is_checkpoint(path):
+        raise BadInput(f"{model}: a checkpoint; expected a model file, such as the run's model.safetensors")
+    file = load_model_file(path)
+    network = network_of(file, path)
+    if nodes:
+        if network is None:
+            raise BadInput(f"{model}: holds no integer network; `systolith lower` adds it")
+        if as_json:
+            listed = [dict(zip(common.NODE_HEADINGS, row, strict=True)) for row in network.table()]
+            common.print_json({"model": model, "run": dict(file.run), "nodes": listed})
+            return
+        common.print_table(common.NODE_HEADINGS, network.table())
         return
-    common.print_rows([(model, _about(file)), ("array", f"{spec}, {act_bits}/{weight_bits}-bit lanes")])
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "layer",
-        "in",
-        "out",
-        "kernel",
-        "activations",
-        "weights",
-        "tiles ic x oc",
-        "passes",
-        "on the array",
-    ):
-        table.add_column(heading, justify="right" if heading in ("in", "out", "passes") else "left")
-    for row in layers:
-        table.add_row(
+    layers = [_layer(name, file, spec) for name in file.codes]
+    integers = _integers(network) if network is not None else {}
+    if as_json:
+        common.print_json(
+            {"model": model, "run": dict(file.run), "array": str(spec), "layers": layers, "integer_network": integers}
+        )
+        return
+    rows = [(model, _about(file)), ("array", f"{spec}, {act_bits}/{weight_bits}-bit lanes")]
+    text = "none in this file; `systolith lower` adds it"
+    if integers:
+        text = f"{integers['nodes']} nodes, thresholds for {integers['channels']:,} channels (--nodes lists them)"
+    common.print_rows([*rows, ("integers", text)])
+    right = ("in", "out", "passes")
+    headings = ("layer", "in", "out", "kernel", "activations", "weights", "tiles ic x oc", "passes", "on the array")
+    table: list[tuple[str, ...]] = [
+        (
             row["name"],
             str(row["in_channels"]),
             str(row["out_channels"]),
@@ -73,14 +77,21 @@ def info(
             f"{row['passes']:,}",
             row["fits"],
         )
-    Console(highlight=False, markup=False, width=None if Console().is_terminal else 120).print(table)
+        for row in layers
+    ]
+    common.print_table(headings, table, right)
+
+
+def _integers(network: IntegerNetwork) -> dict[str, int]:
+    channels = sum(len(node.thresholds.values) for node in network.requantizes.values())
+    return {"nodes": len(network.steps), "channels": channels}
 
 
 def _about(file: ModelFile) -> str:
     run, weights = file.run, sum(c.values.size for c in file.codes.values())
     accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
     size = f"{len(file.codes)} layers, {weights:,} weights"
-    return f"{file.config['arch']}, {size}, {run.get('epochs', '?')} epochs{accuracy}"
+    return f"{file.config.get('arch', 'integers only')}, {size}, {run.get('epochs', '?')} epochs{accuracy}"
 
 
 def _layer(name: str, file: ModelFile, spec: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from systolith import __version__
-from systolith.cli import evaluate, info, run, train, vectors
+from systolith.cli import evaluate, info, lower, run, train, vectors, verify
 
 app = typer.Typer(
     name="systolith",
@@ -39,6 +39,8 @@ app.command("run")(run.run)
 app.command("vectors")(vectors.vectors)
 app.command("info")(info.info)
 app.command("evaluate")(evaluate.evaluate)
+app.command("lower")(lower.lower)
+app.command("verify")(verify.verify)
 app.command("train")(train.train)
 
 
@@ -47,6 +49,8 @@ def main() -> None:
 
     With `--json` the sentence is also a JSON object on stdout. SYSTOLITH_TRACEBACK=1 shows where a fault came from.
     """
+    # torch's threads spin while they wait for one another: on a machine with other work, ten times as long as the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except BrokenPipeError:

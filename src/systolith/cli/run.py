@@ -11,8 +11,12 @@ from systolith.cli import common, options
 from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from systolith.array import ArrayResult
-    from systolith.frontends.torch import Recovered
+    from systolith.network import Conv, IntegerNetwork
+    from systolith.network.graph import Linear
 
 
 def run(
@@ -33,19 +37,52 @@ def run(
 ) -> None:
     """Take a picture through a trained network, map one layer on the array, check every step, write golden vectors."""
     common.require_extra("torch", "torch", "run")
+    from dataclasses import replace
+
     from systolith.array import clocks
-    from systolith.equality import compare
-    from systolith.store import require_free
+    from systolith.equality import Equality, compare
+    from systolith.frontends.lowering import lower
+    from systolith.frontends.torch import recover
+    from systolith.frontends.verify import by_reference, compare_pictures, prove
+    from systolith.models import load
+    from systolith.network.file import network_of
+    from systolith.network.reference import run as execute
+    from systolith.store import is_checkpoint, load_model_file, model_path, require_free
     from systolith.vectors import find_layout, verify_bundle, write_bundle
 
     require_free(out, force)
     find_layout(layout)
-    facts, recovered, result = from_model(
-        model, layer, image, data, index, (array, act_bits, weight_bits, psum_bits, overflow)
-    )
+    options = (array, act_bits, weight_bits, psum_bits, overflow)
+    common.make_spec(*options)
+    pixels, source, notes = common.find_picture(image, data, index)
+    for text in notes:
+        common.note(f"{source}: {text}")
+    trained, metadata = load(model)
+    recovered = recover(trained, layer, pixels)
+    lowered = lower(trained)
+    path = model_path(model)
+    network = (None if is_checkpoint(path) else network_of(load_model_file(path), path)) or lowered.network
+    proofs = prove(lowered, network)
+    codes, logits, _ = compare_pictures(lowered, network, by_reference(network), pixels[None]).equalities()
+    (taken,), last = network[layer].inputs, network.steps[-1].inputs[0]
+    integers = execute(network, pixels[None])
+    result = layer_on_array(network, layer, integers[taken][0], options)
+    facts = {
+        "model": {"name": model, "run": dict(metadata)},
+        "picture": {"source": source, "notes": list(notes)},
+        "prediction": _guesses(recovered.logits[0]),
+        "integer_prediction": _guesses(integers[last][0]),
+        "layer": _facts(result),
+    }
     mapping = result.mapping
+    name = "integer network: tables, weights, thresholds = the trained network's"
+    different = next((e.first for e in proofs if e.different), "")
     equalities = [
+        Equality(name, sum(e.compared for e in proofs), sum(e.different for e in proofs), different),
+        replace(codes, name="integer network: every layer's codes = the trained network's"),
+        replace(logits, name="integer network: logits = the trained network's"),
         recovered.match,
+        compare("activations on the array = the trained layer's", recovered.act[0], result.act),
         compare("integer convolution = the network's accumulators", recovered.network_acc, recovered.acc),
         result.check_psums(),
         compare("array outputs = the network's accumulators", recovered.network_acc[0], result.out),
@@ -125,56 +162,63 @@ def run(
         raise typer.Exit(1)
 
 
-def from_model(
-    model: str,
-    layer: str,
-    image: Path | None,
-    data: str | None,
-    index: int | None,
-    array: tuple[str, int, int, str, str],
-) -> tuple[dict[str, Any], Recovered, ArrayResult]:
-    """One layer of a trained model on the array, for one picture.
+def layer_on_array(
+    network: IntegerNetwork, layer: str, act: NDArray[np.integer], array: tuple[str, int, int, str, str]
+) -> ArrayResult:
+    """One layer of an integer network on the array.
 
     Args:
+        network: the network.
+        layer: one with weights.
+        act: what it takes, codes (C, H, W) or (F,).
         array: the options of `common.make_spec`.
-
-    Returns:
-        Facts for the screen (model, picture, prediction, layer), the recovered integers, the array's result.
     """
     import numpy as np
 
     from systolith.array import run_layer
-    from systolith.frontends.torch import recover
-    from systolith.models import load
+    from systolith.network.graph import Linear
+
+    spec, node = common.make_spec(*array), find_layer(network, layer)
+    conv = node.as_conv() if isinstance(node, Linear) else node
+    act = np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
+    return run_layer(conv, act, common.settle(spec, array[3], conv, *act.shape[1:]))
+
+
+def find_layer(network: IntegerNetwork, layer: str) -> Conv | Linear:
+    """The layer with weights of that name; `BadInput` naming those there are."""
+    from systolith.formats import BadInput
+
+    if layer not in network.layers:
+        raise BadInput(f"no layer {layer!r} in this network; its layers are {', '.join(network.layers)}")
+    return network.layers[layer]
+
+
+def _guesses(logits: NDArray[Any]) -> dict[str, Any]:
+    """Class, name, and the name of the second, of logits (classes,)."""
+    import numpy as np
+
     from systolith.pictures import CIFAR10_CLASSES
 
-    spec = common.make_spec(*array)
-    pixels, source, notes = common.find_picture(image, data, index)
-    network, run = load(model)
-    recovered = recover(network, layer, pixels)
-    conv, act = recovered.conv, recovered.act[0]
-    result = run_layer(conv, act, common.settle(spec, array[3], conv, *act.shape[1:]))
-    for text in notes:
-        common.note(f"{source}: {text}")
-    order = np.argsort(-recovered.logits[0], kind="stable")
+    order = np.argsort(-logits, kind="stable")
     names = CIFAR10_CLASSES if len(order) == 10 else tuple(map(str, range(len(order))))
-    facts = {
-        "model": {"name": model, "run": dict(run)},
-        "picture": {"source": source, "notes": list(notes)},
-        "prediction": {"class": int(order[0]), "name": names[order[0]], "second": names[order[1]]},
-        "layer": {
-            "name": conv.name,
-            "in_channels": conv.in_channels,
-            "out_channels": conv.out_channels,
-            "kernel": list(conv.kernel),
-            "input": list(act.shape[1:]),
-            "padded": list(result.mapping.padded_shape),
-            "output": list(result.mapping.output_shape),
-            "act_format": str(conv.act_format),
-            "weight_format": str(conv.weight_format),
-        },
+    return {"class": int(order[0]), "name": names[order[0]], "second": names[order[1]]}
+
+
+def _facts(result: ArrayResult) -> dict[str, Any]:
+    """The layer, for the screen."""
+    mapping = result.mapping
+    conv = mapping.conv
+    return {
+        "name": conv.name,
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel": list(conv.kernel),
+        "input": [mapping.height, mapping.width],
+        "padded": list(mapping.padded_shape),
+        "output": list(mapping.output_shape),
+        "act_format": str(conv.act_format),
+        "weight_format": str(conv.weight_format),
     }
-    return facts, recovered, result
 
 
 def _ranges(result: ArrayResult) -> dict[str, list[int]]:
@@ -189,14 +233,16 @@ def _ranges(result: ArrayResult) -> dict[str, list[int]]:
 
 def _header_rows(facts: dict[str, Any], result: ArrayResult) -> list[tuple[str, str]]:
     mapping, spec, run = result.mapping, result.mapping.spec, facts["model"]["run"]
-    conv, layer, p = mapping.conv, facts["layer"], facts["prediction"]
+    conv, layer, p, q = mapping.conv, facts["layer"], facts["prediction"], facts["integer_prediction"]
     trained = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
     low = {name: f"{a}..{b}" for name, (a, b) in _ranges(result).items()}
     size = "x".join(map(str, layer["input"])) + " map, padded " + "x".join(map(str, layer["padded"]))
     kernel = "x".join(map(str, conv.kernel))
     return [
         ("model", f"{facts['model']['name']}{trained}"),
-        ("picture", f"{facts['picture']['source']}: the network sees {p['name']} (second: {p['second']})"),
+        ("picture", facts["picture"]["source"]),
+        ("trained", f"the trained network sees {p['name']} (second: {p['second']})"),
+        ("integers", f"the integer network sees {q['name']} (second: {q['second']})"),
         (
             "layer",
             f"{conv.name}: {conv.in_channels} -> {conv.out_channels} channels, {kernel} kernel, {size}",

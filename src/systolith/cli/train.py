@@ -64,6 +64,8 @@ def train(
     if not run:
         return  # a process that is not the main one
     plot_curves(out / "log.csv", out / "curves.png")
+    if (out / "model.safetensors").exists():
+        add_integers(out / "model.safetensors")
     if as_json:
         common.print_json({**run, "folder": str(out)})
         return
@@ -76,6 +78,19 @@ def train(
     if "test_accuracy" in run:
         rows += [("accuracy", f"{run['test_accuracy']:.2%} on {run['test_data']}")]
     common.print_rows(rows)
+
+
+def add_integers(path: Path) -> None:
+    """Lower the model of the file and write its integer network into it, proved."""
+    from systolith.frontends.lowering import lower
+    from systolith.frontends.verify import prove
+    from systolith.models import load
+    from systolith.network.file import add_network
+    from systolith.store import load_model_file, save_model_file
+
+    lowered = lower(load(str(path))[0])
+    assert all(e.holds for e in prove(lowered, lowered.network))
+    save_model_file(path, add_network(load_model_file(path), lowered.network))
 
 
 class _Progress:

@@ -53,10 +53,17 @@ def vectors(
             raise BadInput(f"--tensors brings its own layer and activations: it goes without {', '.join(given)}")
         result = from_tensors(tensors, spec)
     else:
-        common.require_extra("torch", "torch", "vectors --model")
-        from systolith.cli.run import from_model
+        from systolith.cli.run import find_layer, layer_on_array
+        from systolith.network.reference import run
 
-        result = from_model(model or DEFAULT_MODEL, layer or DEFAULT_LAYER, image, data, index, spec)[2]
+        common.make_spec(*spec)
+        network, _ = common.find_network(model or DEFAULT_MODEL, "vectors")
+        node = find_layer(network, layer or DEFAULT_LAYER)
+        pixels, source, notes = common.find_picture(image, data, index)
+        for text in notes:
+            common.note(f"{source}: {text}")
+        (taken,) = network[node.name].inputs
+        result = layer_on_array(network, node.name, run(network, pixels[None], taken)[taken][0], spec)
     warning = result.mapping.bound_warning()
     if warning:
         common.note(f"warning: {warning}")

@@ -25,7 +25,7 @@ FP32_LIMIT = 1 << 24
 MOST_TABLE = 1 << 24
 
 Kernel = Callable[..., Tensor]
-Watch = Callable[[str, Tensor], None]
+Watch = Callable[[str, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,8 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
     Args:
         plan: of the network.
         pixels: at most `plan.batch` pictures run fastest; any number is taken.
-        watch: called with the name and the result of each step; codes are integers (N, C, H, W) or (N, F).
+        watch: called with the name and the result of each step, (N, C, H, W) or (N, F); codes are integers,
+            accumulators whole numbers in their carrier. What it returns, unless None, takes the result's place.
     """
     network = plan.network
     if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != network.values[network.input.name].shape:
@@ -79,9 +80,9 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
     results: dict[str, Tensor] = {}
     for i, (step, kernel) in enumerate(zip(network.steps[:-1], plan.kernels, strict=False)):
         taken = [results[name] for name in step.inputs] or [pixels]
-        results[step.name] = kernel(*taken)
-        if watch is not None:
-            watch(step.name, results[step.name])
+        result = kernel(*taken)
+        changed = watch(step.name, result) if watch is not None else None
+        results[step.name] = result if changed is None else changed
         for name in step.inputs:
             if last_use[name] == i:
                 results.pop(name, None)
