@@ -10,6 +10,7 @@ other in each round; the figures are medians over the rounds.
 
 from __future__ import annotations
 
+import copy
 import os
 import statistics
 import sys
@@ -20,12 +21,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
-from systolith.network.onnx import run_onnx, to_onnx
 from torch import nn
 
 from systolith.frontends.lowering import lower
 from systolith.models import Vgg16, load
 from systolith.network.execute import execute, plan
+from systolith.network.onnx import run_onnx, to_onnx
 from systolith.quant import QuantConv2d, QuantLinear
 
 PICTURES, BATCH, ROUNDS, ONNX_PICTURES = 512, 32, 7, 32
@@ -55,7 +56,8 @@ def main() -> None:
     planned, exported = plan(network), to_onnx(network)
     pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, 3, 32, 32), dtype=np.uint8)
     parts = torch.from_numpy(pixels).split(BATCH)
-    twin, twin_last = float_twin(model), float_twin(model).to(memory_format=torch.channels_last)
+    twin = float_twin(model)
+    twin_last = copy.deepcopy(twin).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     floats = [p.float() for p in parts]
     last = [p.to(memory_format=torch.channels_last) for p in floats]
     sides: dict[str, tuple[int, Callable[[], object]]] = {
