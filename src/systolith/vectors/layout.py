@@ -58,7 +58,7 @@ class FileSpec:
 
     tensor: str
     name: str
-    lines: tuple[str, ...]
+    lines: tuple[str, ...] = ()
     lanes: tuple[str, ...] = ()
     single: str | None = None
     first: dict[str, int] = field(default_factory=dict)
@@ -218,7 +218,7 @@ def layout_from(entry: Any, where: str) -> Layout:
         if not isinstance(file, dict):
             raise BadInput(f"{place}: expected a table, found {type(file).__name__}")
         file = {key: value for key, value in file.items() if value is not None}
-        _known(place, file, kinds, {"tensor", "name", "lines"})
+        _known(place, file, kinds, {"tensor", "name"})
         for key, value in file.items():
             if kinds[key] is list:
                 if not all(isinstance(item, str) for item in value):

@@ -252,5 +252,6 @@ def _first_fault(content: bytes, digits: int, radix: str, skipped: int) -> str:
             return f"line {number}, column {column}: expected the end of the line, found {chr(char)!r}"
         if len(line) != digits:
             found = f"{len(line)}" if line else "an empty line"
-            return f"line {number}: expected {digits} {name} digits, found {found}"
+            at = min(len(line), digits) + 1
+            return f"line {number}, column {at}: expected {digits} {name} digits, found {found}"
     return f"line {skipped + len(lines) + 1}: the last line is not ended by a newline ({len(last)} digits)"
