@@ -179,7 +179,7 @@ class _Lowering:
             if real.sign:
                 sign = tuple(a * b for a, b in zip(sign, real.sign, strict=True))
             return replace(real, tap=node.name, steps=(*real.steps, (name, module)), sign=sign)
-        if isinstance(module, nn.ReLU) or node.target in _RELUS:
+        if isinstance(module, nn.ReLU) or (module is None and node.target in _RELUS):
             in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace") or str(node.target).endswith("_")
             if in_place and len(inputs[0].users) > 1:
                 raise BadInput(f"{name}: a ReLU in place on a tensor that another layer takes too cannot be lowered")
@@ -305,7 +305,7 @@ def _pool(node: fx.Node, name: str, module: nn.Module | None) -> MaxPool | Flatt
         return _max_pool(name, **{k: v for k, v in given.items() if k in names[1:]})
     if isinstance(module, nn.Flatten):
         start, end = module.start_dim, module.end_dim
-    elif node.target in (torch.flatten, "flatten"):
+    elif module is None and node.target in (torch.flatten, "flatten"):
         rest = [*node.args[1:], *([] if len(node.args) > 1 else [node.kwargs.get("start_dim", 0)])]
         start, end = rest[0], rest[1] if len(rest) > 1 else node.kwargs.get("end_dim", -1)  # type: ignore[assignment]
     else:
