@@ -123,6 +123,7 @@ class _Lowering:
         self.edges: dict[str, Edge] = {}
         self.quantized: dict[tuple[Any, ...], str] = {}
         self.real: dict[fx.Node, _Real | None] = {}  # None: the pixels
+        self.same: dict[fx.Node, fx.Node] = {}  # what may return the very tensor that it takes
 
     def run(self) -> Lowered:
         for node in self.traced.graph.nodes:
@@ -171,6 +172,7 @@ class _Lowering:
         real = self.real[inputs[0]]
         assert real is not None
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout2d)):
+            self.same[node] = inputs[0]
             return real
         if isinstance(module, ExactBatchNorm2d):
             if real.pools:
@@ -180,8 +182,7 @@ class _Lowering:
                 sign = tuple(a * b for a, b in zip(sign, real.sign, strict=True))
             return replace(real, tap=node.name, steps=(*real.steps, (name, module)), sign=sign)
         if isinstance(module, nn.ReLU) or (module is None and node.target in _RELUS):
-            in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace") or str(node.target).endswith("_")
-            if in_place and len(inputs[0].users) > 1:
+            if _in_place(node, module) and self._taken_elsewhere(inputs[0]):
                 raise BadInput(f"{name}: a ReLU in place on a tensor that another layer takes too cannot be lowered")
             step = (name, torch.relu)
             if real.pools:
@@ -190,7 +191,15 @@ class _Lowering:
         pool = _pool(node, name, module)
         if pool is None:
             raise BadInput(f"{name}: {_refusal(node, module)}")
+        if isinstance(pool, Flatten):
+            self.same[node] = inputs[0]
         return replace(real, pools=(*real.pools, pool))
+
+    def _taken_elsewhere(self, node: fx.Node) -> bool:
+        """Whether more than one operation takes the memory of `node`'s value."""
+        while len(node.users) == 1 and node in self.same:
+            node = self.same[node]
+        return len(node.users) > 1
 
     def _codes(self, node: fx.Node, layer: Any, consumer: str) -> str:
         """The name of the node that holds the codes which `layer`'s quantizer makes of `node`'s value."""
@@ -292,6 +301,14 @@ def _place(node: fx.Node) -> str:
     if node.op == "call_module":
         return str(node.target)
     return node.name
+
+
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether this ReLU writes into the tensor that it takes."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") or bool(node.kwargs.get("inplace"))
 
 
 def _pool(node: fx.Node, name: str, module: nn.Module | None) -> MaxPool | Flatten | None:
