@@ -210,7 +210,9 @@ class _Lowering:
             return self._pixels(quantizer, layer, consumer)
         if isinstance(quantizer, PixelCodes):
             raise BadInput(f"{consumer}: takes pixels, but stands behind {real.source}")
-        key = (real.source, tuple(n for n, _ in real.steps), tuple(p.name for p in real.pools), id(quantizer))
+        # By what is done, not by its name: a function's name can be a module's too.
+        steps, pools = tuple(step for _, step in real.steps), tuple(replace(p, name="") for p in real.pools)
+        key = (real.source, steps, pools, id(quantizer))
         if key not in self.quantized:
             self.quantized[key] = self._requantize(real, quantizer, consumer)
         return self.quantized[key]
