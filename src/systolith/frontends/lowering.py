@@ -107,8 +107,9 @@ def lower(model: nn.Module, size: tuple[int, int] = (32, 32)) -> Lowered:
     Raises:
         BadInput: naming the module that cannot be lowered, and why.
     """
-    if model.training:
-        raise BadInput("only a model in eval is lowered: call eval() first")
+    training = next((name for name, module in model.named_modules() if module.training), None)
+    if training is not None:
+        raise BadInput(f"{training or 'the model'}: in training; only a model in eval is lowered: call eval() first")
     with torch.no_grad():
         return _Lowering(trace(model), size).run()
 
