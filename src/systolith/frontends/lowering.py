@@ -94,7 +94,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except BadInput:
         raise
     except Exception as error:  # torch.fx runs the user's forward with proxies: anything may come of it
-        raise BadInput(f"the model cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise BadInput(f"the model cannot be traced ({reason})") from None
 
 
 def lower(model: nn.Module, size: tuple[int, int] = (32, 32)) -> Lowered:
