@@ -120,6 +120,7 @@ class _Lowering:
 
     def __init__(self, traced: fx.GraphModule, size: tuple[int, int]) -> None:
         self.traced, self.size = traced, size
+        self.modules = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
         self.steps: list[Step] = []
         self.produced: dict[str, Value] = {}
         self.edges: dict[str, Edge] = {}
@@ -255,12 +256,12 @@ class _Lowering:
             raise BadInput(f"{consumer}: pixels can only go into a convolution")
         row = quantizer.codes(torch.arange(256, dtype=torch.uint8)).to(torch.int16).numpy()
         table = np.repeat(row[None], layer.in_channels, axis=0)
-        if "input" not in self.produced:
-            self._put(Input("input", table, quantizer.format, self.size), [])
+        if not self.steps:
+            self._put(Input(self._free("input"), table, quantizer.format, self.size), [])
         known = self.steps[0].node
         if not isinstance(known, Input) or not np.array_equal(known.table, table) or known.format != quantizer.format:
             raise BadInput(f"{consumer}: takes the pixels by another quantizer than the layer before it")
-        return "input"
+        return known.name
 
     def _finish(self, node: fx.Node) -> Lowered:
         result = node.args[0]
@@ -268,13 +269,13 @@ class _Lowering:
         last = self.traced.get_submodule(real.source) if real is not None else None
         if real is None or real.steps or real.pools or not isinstance(last, QuantLinear):
             raise BadInput("the model's output: expected it straight from a QuantLinear, whose integers are the logits")
-        self._put(Argmax("class"), [real.source])
+        self._put(Argmax(self._free("class")), [real.source])
         network = IntegerNetwork(tuple(self.steps))
         return Lowered(network, self.traced, self.edges, real.tap, real.dequantize)
 
     def _free(self, name: str) -> str:
         taken, number = name, 2
-        while taken in self.produced:
+        while taken in self.produced or taken in self.modules:
             taken, number = f"{name}#{number}", number + 1
         return taken
 
