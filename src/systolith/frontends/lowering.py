@@ -170,10 +170,11 @@ class _Lowering:
     def _elementwise(self, node: fx.Node, name: str, module: nn.Module | None, inputs: list[fx.Node]) -> _Real:
         """Batch norm, ReLU, max pooling, flattening: they wait for the quantizer behind them."""
         # The same for modules, functions and methods; everything else has no place in an integer network.
-        if len(inputs) != 1 or self.real.get(inputs[0]) is None:
+        if len(inputs) != 1 or inputs[0] not in self.real or isinstance(module, (nn.Conv2d, nn.Linear)):
             raise BadInput(f"{name}: {_refusal(node, module)}")
         real = self.real[inputs[0]]
-        assert real is not None
+        if real is None:
+            raise BadInput(f"{name}: pixels can only go into a convolution")
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout2d)):
             self.same[node] = inputs[0]
             return real
