@@ -160,7 +160,8 @@ class _Lowering:
         elif isinstance(module, QuantAvgPool2d):
             taken = self._codes(inputs[0], module, name)
             window = module.kernel_size or self.produced[taken].shape[1:]
-            assert len(window) == 2
+            if len(window) != 2:
+                raise BadInput(f"{name}: expected a map (C, H, W), found shape {self.produced[taken].shape}")
             stride = module.stride or window
             self._put(AvgPool(name, window, stride), [taken])
             self.real[node] = _Real(name, lambda acc: module.dequantize(acc, window), node.name)
@@ -181,6 +182,10 @@ class _Lowering:
         if isinstance(module, ExactBatchNorm2d):
             if real.pools:
                 raise BadInput(f"{name}: a batch norm behind pooling or flattening cannot be lowered")
+            if len(self.produced[real.source].shape) != 3:
+                raise BadInput(
+                    f"{name}: expected a map (C, H, W), found {real.source}'s {self.produced[real.source].shape}"
+                )
             sign = tuple(np.where(module.affine_terms()[0].cpu().numpy() < 0, -1, 1).tolist())
             if real.sign:
                 sign = tuple(a * b for a, b in zip(sign, real.sign, strict=True))
