@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import subprocess
@@ -46,6 +47,16 @@ def test_vectors_of_your_own_integers_without_torch(fresh: Path, tmp_path: Path)
     assert json.loads(result.stdout)["files"] == 22
     code = f"import systolith; print([e.holds for e in systolith.verify_bundle({str(tmp_path / 'b')!r})])"
     assert run(fresh / "python", "-c", code).stdout.strip() == "[True, True, True, True]"
+
+
+def test_vectors_of_the_shipped_model_without_torch_are_those_of_run(fresh: Path, tmp_path: Path) -> None:
+    wrote = run(fresh / "systolith", "vectors", "--layer", "features.27", "--out", tmp_path / "a")
+    assert wrote.returncode == 0, wrote.stderr
+    ran = run(sys.executable, "-m", "systolith", "run", "--layer", "features.27", "--out", tmp_path / "b")
+    assert ran.returncode == 0, ran.stderr
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == sorted(p.name for p in (tmp_path / "b").iterdir())
+    assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", names, shallow=False) == (names, [], [])
 
 
 def test_what_needs_torch_says_so_and_the_rest_works(fresh: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from systolith.network.execute import Plan
 
 SEEDED = 256
+EXECUTORS = ("fast", "reference", "onnx")
 
 
 def verify(
@@ -29,6 +30,9 @@ def verify(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="A data set: a folder or a hub name.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only the first so many pictures (0: all).")] = 0,
+    executor: Annotated[
+        str, typer.Option("--executor", help="What runs the integers: fast, reference (NumPy), or onnx (onnxruntime).")
+    ] = "fast",
     psum_bits: Annotated[
         int | None, typer.Option("--psum-bits", help="Also say what accumulators of so many bits would do to accuracy.")
     ] = None,
@@ -42,12 +46,17 @@ def verify(
     from systolith.array.spec import ArraySpec, parse_size
     from systolith.formats import BadInput
     from systolith.frontends.lowering import lower
-    from systolith.frontends.verify import by_plan, compare_pictures, least_psum_bits, prove
+    from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
     from systolith.models import load
     from systolith.network.execute import plan
     from systolith.network.file import load_network, network_of
     from systolith.store import is_checkpoint, load_model_file, model_path
 
+    if executor not in EXECUTORS:
+        raise BadInput(f"--executor {executor!r}: expected one of {', '.join(EXECUTORS)}")
+    if executor == "onnx":
+        for module in ("onnx", "onnxruntime"):
+            common.require_extra(module, "onnx", "verify --executor onnx")
     if psum_bits is not None:
         rows, cols = parse_size(array)
         spec = ArraySpec(rows, cols, 8, 8, psum_bits)  # lanes for every layer; they do not change a sum
@@ -69,8 +78,13 @@ def verify(
     proofs = prove(lowered, integers)
     begin = time.perf_counter()
     planned = plan(integers)
+    made = {
+        "fast": lambda: by_plan(planned),
+        "reference": lambda: by_reference(integers),
+        "onnx": lambda: by_onnx(integers),
+    }
     with common.progress("verifying", len(pixels)) as advance:
-        compared = compare_pictures(lowered, integers, by_plan(planned), pixels, advance)
+        compared = compare_pictures(lowered, integers, made[executor](), pixels, advance)
     seconds = time.perf_counter() - begin
     equalities = [*proofs, *compared.equalities()]
     failed = next((e for e in equalities if not e.holds), None)
@@ -98,6 +112,7 @@ def verify(
             {
                 "model": model,
                 "network": source,
+                "executor": executor,
                 "pictures": pictures,
                 "images": compared.images,
                 "codes": codes.compared,
@@ -120,7 +135,7 @@ def verify(
         lines = [
             ("model", f"{model}, trained network against integer network ({source})"),
             ("pictures", pictures),
-            ("executor", str(planned)),
+            ("executor", f"{executor}: {planned}" if executor == "fast" else executor),
             ("thresholds", _sum(thresholds, "points, both sides of each threshold of every channel")),
             ("codes used", _sum(weights, "weights, biases and pixel codes")),
             ("least psum", ", ".join(f"{name} {bits}" for name, bits in widths.items()) + " bits"),

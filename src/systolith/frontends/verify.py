@@ -127,6 +127,20 @@ def by_reference(network: IntegerNetwork) -> Executor:
     return run
 
 
+def by_onnx(network: IntegerNetwork) -> Executor:
+    """onnxruntime on our export: somebody else's kernels."""
+    from systolith.network.onnx import run_onnx, to_onnx
+
+    model = to_onnx(network, watch=True)
+
+    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        results = run_onnx(model, batch.numpy())
+        codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
+        return torch.from_numpy(results["logits"]), codes
+
+    return run
+
+
 def compare_pictures(
     lowered: Lowered,
     network: IntegerNetwork,

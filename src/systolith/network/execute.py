@@ -294,7 +294,7 @@ def _line(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         run, rise = d[None, :] - u[:, None], k[down][None, :] - k[up][:, None]
         most = np.divide(rise, run, out=np.full(run.shape, np.inf), where=run > 0).min(initial=np.inf)
         least = np.divide(rise, run, out=np.full(run.shape, -np.inf), where=run < 0).max(initial=-np.inf)
-        m = _between(least, most)
+        m = _between(max(least, 0.0), most)  # rising, so that what holds at a threshold holds beyond it
         b_least = (k[up] - m * u).max(initial=-np.inf)
         b_most = (k[down] - m * d).min(initial=np.inf)
         slopes[o], offsets[o] = m * int(t.sign[o]), _between(b_least, b_most)
@@ -303,10 +303,8 @@ def _line(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _between(least: float, most: float) -> float:
     """A number well inside (least, most), either of which may be infinite."""
-    if np.isinf(least) and np.isinf(most):
-        return 0.0
     if np.isinf(least):
-        return most - 0.5
+        return 0.0 if np.isinf(most) else most - 0.5
     return least + 0.5 if np.isinf(most) else (least + most) / 2
 
 

@@ -1,0 +1,157 @@
+"""The fast executor against the referee, value by value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from network.nets import random_network
+from systolith.formats import BadInput, IntFormat
+from systolith.network import IntegerNetwork, Step
+from systolith.network import execute as module
+from systolith.network.execute import classify, execute, plan
+from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
+from systolith.network.reference import run
+from systolith.network.requantize import Thresholds, find_thresholds
+
+UINT8 = IntFormat(8, False)
+
+
+def every_value(
+    network: IntegerNetwork, count: int = 3, batch: int = 2
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Run both on random pixels; the referee's values, all found equal, and the kernels chosen."""
+    size = network.values["input"].shape
+    pixels = np.random.default_rng(1).integers(0, 256, (count, *size), dtype=np.uint8)
+    expected = run(network, pixels)
+    planned, seen = plan(network, batch), set()
+
+    def watch(name: str, result: torch.Tensor) -> None:
+        assert np.array_equal(result.to(torch.float64).numpy(), expected[name]), name
+        seen.add(name)
+
+    logits = execute(planned, torch.from_numpy(pixels), watch)
+    assert seen == set(expected) - {"class"}
+    assert logits.dtype == torch.int64
+    assert np.array_equal(classify(planned, pixels), expected["class"])
+    return expected, planned.choices
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_every_value_of_random_networks_is_the_referees(seed: int) -> None:
+    every_value(random_network(seed))
+
+
+def small(thresholds: Thresholds | None = None, weight_bits: int = 4, channels: int = 16) -> IntegerNetwork:
+    """pixels -> conv -> codes -> linear; thresholds of a rounded line unless given."""
+    rng = np.random.default_rng(0)
+    fmt = IntFormat(weight_bits, True)
+    conv = Conv("conv", rng.integers(-fmt.hi, fmt.hi + 1, (4, channels, 3, 3)), UINT8, fmt, padding=(1, 1))
+    table = np.tile(np.arange(256, dtype=np.int16), (channels, 1))
+    lo, hi = conv.bounds()
+    slope = np.array([0.001, -0.002, 0.01, 0.0])[:, None]
+
+    def line(acc: np.ndarray) -> np.ndarray:
+        return np.clip(np.floor(acc * slope + 3.7), 0, 15).astype(np.int64)
+
+    if thresholds is None:
+        thresholds = find_thresholds(line, lo, hi, np.array([1, -1, 1, 1], np.int8), 15)
+    codes = Requantize("conv>linear", thresholds, IntFormat(4, False))
+    linear = Linear("linear", rng.integers(-7, 8, (3, 4 * 36)), np.array([5, -6, 7]), codes.format, IntFormat(4, True))
+    steps = [
+        Step(Input("input", table, UINT8, (6, 6))),
+        Step(conv, ("input",)),
+        Step(codes, ("conv",)),
+        Step(Flatten("flat"), ("conv>linear",)),
+        Step(linear, ("flat",)),
+        Step(Argmax("class"), ("linear",)),
+    ]
+    return IntegerNetwork(tuple(steps))
+
+
+def test_a_rounded_line_is_computed_as_one() -> None:
+    _, choices = every_value(small())
+    assert choices["conv>linear"] == "codes by a line in fp32"
+    assert choices["input"] == "pixels as they are"
+    assert choices["conv"] in ("int8 convolution", "fp32 convolution")
+
+
+def test_thresholds_that_are_no_line_go_through_a_table_or_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = small()
+    t = network.requantizes["conv>linear"].thresholds
+    values = t.values.copy()
+    values[0] = np.sort(np.random.default_rng(2).integers(-3000, 3000, 15))
+    crooked = small(replace(t, values=values))
+    assert every_value(crooked)[1]["conv>linear"] == "codes by a table"
+    monkeypatch.setattr(module, "MOST_TABLE", 10)
+    assert every_value(crooked)[1]["conv>linear"] == "codes by search"
+
+
+def test_wide_accumulators_are_carried_in_float64() -> None:
+    # 1,200 channels x 9 positions x 255 x 127: up to 3.5e8, beyond 2^24.
+    network = small(weight_bits=8, channels=1200)
+    assert network.values["conv"].hi.max() > 1 << 24
+    assert every_value(network, count=2)[1]["conv"] == "float64 convolution"
+
+
+def test_an_inexact_kernel_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off_by_one(node: Conv, weight: torch.Tensor, act: object) -> module.Kernel:
+        exact = module._referee
+
+        def kernel(x: torch.Tensor) -> torch.Tensor:
+            result = torch.from_numpy(exact(node, x.to(torch.int64).numpy())).float()
+            result[0, 0, 0, 0] += 1
+            return result
+
+        return kernel
+
+    monkeypatch.setattr(module, "_int8_conv", off_by_one)
+    assert every_value(small())[1]["conv"] == "fp32 convolution"
+    monkeypatch.setattr(module.F, "conv2d", lambda *a, **k: torch.zeros(2, 4, 6, 6))
+    with pytest.raises(RuntimeError, match="conv: this torch's convolution is not exact"):
+        plan(small())
+
+
+def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = module._line
+
+    def shifted(node: Requantize) -> tuple[np.ndarray, np.ndarray]:
+        slope, offset = honest(node)
+        return slope, offset + np.array([0, 0, 0.02, 0])  # more than the 0.01 of one accumulator
+
+    monkeypatch.setattr(module, "_line", shifted)
+    assert every_value(small())[1]["conv>linear"] == "codes by a table"
+
+
+def test_int8_kernels_need_codes_of_one_byte_and_pairs_that_fit_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = small(weight_bits=8, channels=4)
+    node, act, acc = network["conv"].node, network.values["input"], network.values["conv"]
+    assert isinstance(node, Conv)
+    monkeypatch.setattr(module, "_has_vnni", lambda: False)
+    # 2 * 255 * 127 = 64,770 does not fit int16; with 4-bit weights 2 * 255 * 7 = 3,570 does.
+    assert not module._int8_is_exact(node, act, acc)
+    narrow = small(channels=4)
+    assert module._int8_is_exact(narrow["conv"].node, narrow.values["input"], narrow.values["conv"])  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "_has_vnni", lambda: True)
+    assert module._int8_is_exact(node, act, acc)
+
+
+def test_a_watch_may_put_another_result_in_place() -> None:
+    network = small()
+    pixels = torch.zeros((1, 16, 6, 6), dtype=torch.uint8)
+    logits = execute(plan(network), pixels, lambda name, x: torch.zeros_like(x) if name == "flat" else None)
+    assert logits.tolist() == [[5, -6, 7]]  # the bias alone
+
+
+def test_wrong_pictures() -> None:
+    planned = plan(small())
+    with pytest.raises(BadInput, match=r"expected uint8 pictures \(N, 16, 6, 6\), found torch.int64 \(1, 16, 6, 6\)"):
+        execute(planned, torch.zeros((1, 16, 6, 6), dtype=torch.int64))
+    with pytest.raises(BadInput, match=r"found torch.uint8 \(1, 16, 6, 5\)"):
+        execute(planned, torch.zeros((1, 16, 6, 5), dtype=torch.uint8))
