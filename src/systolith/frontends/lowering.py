@@ -81,10 +81,10 @@ class _Real:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        # What has no children is asked about as a whole: it is known, or refused by its own name.
-        return (
-            isinstance(m, _LEAVES) or not any(True for _ in m.children()) or super().is_leaf_module(m, qualified_name)
-        )
+        # What has no children is asked about as a whole: it is known, or refused by its own name. An empty Sequential
+        # is how many write an identity.
+        childless = not any(True for _ in m.children()) and not isinstance(m, nn.Sequential)
+        return isinstance(m, _LEAVES) or childless or super().is_leaf_module(m, qualified_name)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
