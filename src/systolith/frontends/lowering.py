@@ -275,7 +275,7 @@ class _Lowering:
         last = self.traced.get_submodule(real.source) if real is not None else None
         if real is None or real.steps or real.pools or not isinstance(last, QuantLinear):
             raise BadInput("the model's output: expected it straight from a QuantLinear, whose integers are the logits")
-        self._put(Argmax(self._free("class")), [real.source])
+        self._put(Argmax("class"), [real.source])
         network = IntegerNetwork(tuple(self.steps))
         return Lowered(network, self.traced, self.edges, real.tap, real.dequantize)
 
