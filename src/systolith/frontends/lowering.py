@@ -81,10 +81,10 @@ class _Real:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        # What has no children is asked about as a whole: it is known, or refused by its own name.
-        return (
-            isinstance(m, _LEAVES) or not any(True for _ in m.children()) or super().is_leaf_module(m, qualified_name)
-        )
+        # What has no children is asked about as a whole: it is known, or refused by its own name. An empty Sequential
+        # is how many write an identity.
+        childless = not any(True for _ in m.children()) and not isinstance(m, nn.Sequential)
+        return isinstance(m, _LEAVES) or childless or super().is_leaf_module(m, qualified_name)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
@@ -94,7 +94,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except BadInput:
         raise
     except Exception as error:  # torch.fx runs the user's forward with proxies: anything may come of it
-        raise BadInput(f"the model cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise BadInput(f"the model cannot be traced ({reason})") from None
 
 
 def lower(model: nn.Module, size: tuple[int, int] = (32, 32)) -> Lowered:
@@ -107,8 +108,9 @@ def lower(model: nn.Module, size: tuple[int, int] = (32, 32)) -> Lowered:
     Raises:
         BadInput: naming the module that cannot be lowered, and why.
     """
-    if model.training:
-        raise BadInput("only a model in eval is lowered: call eval() first")
+    training = next((name for name, module in model.named_modules() if module.training), None)
+    if training is not None:
+        raise BadInput(f"{training or 'the model'}: in training; only a model in eval is lowered: call eval() first")
     with torch.no_grad():
         return _Lowering(trace(model), size).run()
 
@@ -118,11 +120,13 @@ class _Lowering:
 
     def __init__(self, traced: fx.GraphModule, size: tuple[int, int]) -> None:
         self.traced, self.size = traced, size
+        self.modules = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
         self.steps: list[Step] = []
         self.produced: dict[str, Value] = {}
         self.edges: dict[str, Edge] = {}
         self.quantized: dict[tuple[Any, ...], str] = {}
         self.real: dict[fx.Node, _Real | None] = {}  # None: the pixels
+        self.same: dict[fx.Node, fx.Node] = {}  # what may return the very tensor that it takes
 
     def run(self) -> Lowered:
         for node in self.traced.graph.nodes:
@@ -156,7 +160,8 @@ class _Lowering:
         elif isinstance(module, QuantAvgPool2d):
             taken = self._codes(inputs[0], module, name)
             window = module.kernel_size or self.produced[taken].shape[1:]
-            assert len(window) == 2
+            if len(window) != 2:
+                raise BadInput(f"{name}: expected a map (C, H, W), found shape {self.produced[taken].shape}")
             stride = module.stride or window
             self._put(AvgPool(name, window, stride), [taken])
             self.real[node] = _Real(name, lambda acc: module.dequantize(acc, window), node.name)
@@ -166,22 +171,27 @@ class _Lowering:
     def _elementwise(self, node: fx.Node, name: str, module: nn.Module | None, inputs: list[fx.Node]) -> _Real:
         """Batch norm, ReLU, max pooling, flattening: they wait for the quantizer behind them."""
         # The same for modules, functions and methods; everything else has no place in an integer network.
-        if len(inputs) != 1 or self.real.get(inputs[0]) is None:
+        if len(inputs) != 1 or inputs[0] not in self.real or isinstance(module, (nn.Conv2d, nn.Linear)):
             raise BadInput(f"{name}: {_refusal(node, module)}")
         real = self.real[inputs[0]]
-        assert real is not None
+        if real is None:
+            raise BadInput(f"{name}: pixels can only go into a convolution")
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout2d)):
+            self.same[node] = inputs[0]
             return real
         if isinstance(module, ExactBatchNorm2d):
             if real.pools:
                 raise BadInput(f"{name}: a batch norm behind pooling or flattening cannot be lowered")
+            if len(self.produced[real.source].shape) != 3:
+                raise BadInput(
+                    f"{name}: expected a map (C, H, W), found {real.source}'s {self.produced[real.source].shape}"
+                )
             sign = tuple(np.where(module.affine_terms()[0].cpu().numpy() < 0, -1, 1).tolist())
             if real.sign:
                 sign = tuple(a * b for a, b in zip(sign, real.sign, strict=True))
             return replace(real, tap=node.name, steps=(*real.steps, (name, module)), sign=sign)
-        if isinstance(module, nn.ReLU) or node.target in _RELUS:
-            in_place = getattr(module, "inplace", False) or node.kwargs.get("inplace") or str(node.target).endswith("_")
-            if in_place and len(inputs[0].users) > 1:
+        if isinstance(module, nn.ReLU) or (module is None and node.target in _RELUS):
+            if _in_place(node, module) and self._taken_elsewhere(inputs[0]):
                 raise BadInput(f"{name}: a ReLU in place on a tensor that another layer takes too cannot be lowered")
             step = (name, torch.relu)
             if real.pools:
@@ -190,7 +200,15 @@ class _Lowering:
         pool = _pool(node, name, module)
         if pool is None:
             raise BadInput(f"{name}: {_refusal(node, module)}")
+        if isinstance(pool, Flatten):
+            self.same[node] = inputs[0]
         return replace(real, pools=(*real.pools, pool))
+
+    def _taken_elsewhere(self, node: fx.Node) -> bool:
+        """Whether more than one operation takes the memory of `node`'s value."""
+        while len(node.users) == 1 and node in self.same:
+            node = self.same[node]
+        return len(node.users) > 1
 
     def _codes(self, node: fx.Node, layer: Any, consumer: str) -> str:
         """The name of the node that holds the codes which `layer`'s quantizer makes of `node`'s value."""
@@ -201,7 +219,9 @@ class _Lowering:
             return self._pixels(quantizer, layer, consumer)
         if isinstance(quantizer, PixelCodes):
             raise BadInput(f"{consumer}: takes pixels, but stands behind {real.source}")
-        key = (real.source, tuple(n for n, _ in real.steps), tuple(p.name for p in real.pools), id(quantizer))
+        # By what is done, not by its name: a function's name can be a module's too.
+        steps, pools = tuple(step for _, step in real.steps), tuple(replace(p, name="") for p in real.pools)
+        key = (real.source, steps, pools, id(quantizer))
         if key not in self.quantized:
             self.quantized[key] = self._requantize(real, quantizer, consumer)
         return self.quantized[key]
@@ -242,12 +262,12 @@ class _Lowering:
             raise BadInput(f"{consumer}: pixels can only go into a convolution")
         row = quantizer.codes(torch.arange(256, dtype=torch.uint8)).to(torch.int16).numpy()
         table = np.repeat(row[None], layer.in_channels, axis=0)
-        if "input" not in self.produced:
-            self._put(Input("input", table, quantizer.format, self.size), [])
+        if not self.steps:
+            self._put(Input(self._free("input"), table, quantizer.format, self.size), [])
         known = self.steps[0].node
         if not isinstance(known, Input) or not np.array_equal(known.table, table) or known.format != quantizer.format:
             raise BadInput(f"{consumer}: takes the pixels by another quantizer than the layer before it")
-        return "input"
+        return known.name
 
     def _finish(self, node: fx.Node) -> Lowered:
         result = node.args[0]
@@ -261,7 +281,7 @@ class _Lowering:
 
     def _free(self, name: str) -> str:
         taken, number = name, 2
-        while taken in self.produced:
+        while taken in self.produced or taken in self.modules:
             taken, number = f"{name}#{number}", number + 1
         return taken
 
@@ -294,6 +314,14 @@ def _place(node: fx.Node) -> str:
     return node.name
 
 
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether this ReLU writes into the tensor that it takes."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") or bool(node.kwargs.get("inplace"))
+
+
 def _pool(node: fx.Node, name: str, module: nn.Module | None) -> MaxPool | Flatten | None:
     """The max pool or flatten that the torch.fx node is, or None."""
     if isinstance(module, nn.MaxPool2d):
@@ -305,7 +333,7 @@ def _pool(node: fx.Node, name: str, module: nn.Module | None) -> MaxPool | Flatt
         return _max_pool(name, **{k: v for k, v in given.items() if k in names[1:]})
     if isinstance(module, nn.Flatten):
         start, end = module.start_dim, module.end_dim
-    elif node.target in (torch.flatten, "flatten"):
+    elif module is None and node.target in (torch.flatten, "flatten"):
         rest = [*node.args[1:], *([] if len(node.args) > 1 else [node.kwargs.get("start_dim", 0)])]
         start, end = rest[0], rest[1] if len(rest) > 1 else node.kwargs.get("end_dim", -1)  # type: ignore[assignment]
     else:

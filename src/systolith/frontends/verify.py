@@ -57,7 +57,9 @@ def prove(lowered: Lowered, network: IntegerNetwork) -> list[Equality]:
 def _skeleton(step: Step) -> str:
     """What must be the same before numbers can be compared: kind, name, wiring, geometry."""
     node = step.node
-    geometry = [f"{p} {getattr(node, p)}" for p in ("kernel", "stride", "padding", "dilation") if hasattr(node, p)]
+    geometry = [
+        f"{p} {getattr(node, p)}" for p in ("size", "kernel", "stride", "padding", "dilation") if hasattr(node, p)
+    ]
     if isinstance(node, (Conv, Linear, Input)):
         geometry += [f"shape {(node.table if isinstance(node, Input) else node.weight).shape}"]
     return " ".join([type(node).__name__, step.name, *(f"of {name}" for name in step.inputs), *geometry])

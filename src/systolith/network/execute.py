@@ -23,6 +23,7 @@ from systolith.network.integer import IntegerNetwork, Step, Value
 
 FP32_LIMIT = 1 << 24
 MOST_TABLE = 1 << 24
+BATCH = 32
 
 Kernel = Callable[..., Tensor]
 Watch = Callable[[str, Tensor], Tensor | None]
@@ -36,13 +37,13 @@ class Plan:
         network: the network.
         kernels: what computes each step, from the tensors of its inputs.
         choices: the kind of each kernel, by the step's name.
-        batch: pictures at a time; the maps of so many stay in the caches.
+        batch: pictures at a time; the maps of so many stay in the caches, and int8 kernels take them as they are.
     """
 
     network: IntegerNetwork
     kernels: tuple[Kernel, ...]
     choices: dict[str, str]
-    batch: int = 32
+    batch: int = BATCH
 
     def __str__(self) -> str:
         kinds: dict[str, int] = {}
@@ -51,7 +52,7 @@ class Plan:
         return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if kind)
 
 
-def plan(network: IntegerNetwork, batch: int = 32) -> Plan:
+def plan(network: IntegerNetwork, batch: int = BATCH) -> Plan:
     """Choose the fastest kernel that is exact for each step.
 
     Raises:
@@ -171,6 +172,9 @@ def _int8_is_exact(node: Conv, act: Value, result: Value) -> bool:
     """
     if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or _reach(result) > FP32_LIMIT:
         return False
+    reach = (node.dilation[d] * (node.kernel[d] - 1) + 1 for d in (0, 1))
+    if any(pad >= most for pad, most in zip(node.padding, reach, strict=True)):
+        return False  # a window wholly in the padding can end the process
     pair = 2 * int(act.hi.max()) * int(np.abs(node.weight.astype(np.int64)).max())
     return pair < 1 << 15 or _has_vnni()
 
@@ -181,30 +185,50 @@ def _has_vnni() -> bool:
 
 
 def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
-    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none."""
+    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none.
+
+    The library chooses a kernel by the shape, the number of pictures included (that of one channel into one column was
+    right for 2 and wrong for 12): it always gets BATCH of them, zeros where there are fewer, the shape that was tried.
+    """
     ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
     geometry = list(node.stride), list(node.padding), list(node.dilation)
     try:
         op = torch.ops.onednn.qconv2d_pointwise
-        shape = [32, *act.shape]
+        shape = [BATCH, *act.shape]
         packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *geometry, 1, shape)
     except (AttributeError, RuntimeError):
         return None
-    return lambda x: op(x, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+
+    def conv(x: Tensor) -> Tensor:
+        parts = []
+        for part in x.split(BATCH):
+            whole = part
+            if len(part) < BATCH:
+                whole = torch.zeros((BATCH, *part.shape[1:]), dtype=part.dtype).to(memory_format=torch.channels_last)
+                whole[: len(part)] = part
+            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+            parts.append(acc[: len(part)])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return conv
 
 
 def _agrees(node: Conv, kernel: Kernel, act: Value) -> bool:
-    """Whether the kernel gives the referee's accumulators for the largest codes and for random ones."""
+    """Whether the kernel gives the referee's accumulators for the largest codes and for random ones, few and many."""
     rng = np.random.default_rng(0)
     shape = (2, *act.shape)
     codes = rng.integers(act.lo.min(), act.hi.max() + 1, shape)
     codes[0] = act.hi.max()
-    try:
-        found = kernel(torch.from_numpy(codes).to(_code_dtype(act)).contiguous(memory_format=torch.channels_last))
-    except RuntimeError:  # a geometry that the library refuses
-        return False
     wanted = _referee(node, codes)
-    return bool((found.double().numpy() == wanted).all())
+    for times in (1, BATCH // 2):
+        many = torch.from_numpy(codes).to(_code_dtype(act)).repeat(times, 1, 1, 1)
+        try:
+            found = kernel(many.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:  # a geometry that the library refuses
+            return False
+        if not (found.double().numpy().reshape(times, *wanted.shape) == wanted).all():
+            return False
+    return True
 
 
 def _referee(node: Conv, codes: NDArray[np.int64]) -> NDArray[np.float64]:

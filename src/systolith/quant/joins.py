@@ -87,4 +87,7 @@ class QuantAvgPool2d(nn.Module):
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise BadInput(f"QuantAvgPool2d: expected a window and stride of at least 1, found {value}")
+    return pair

@@ -296,12 +296,13 @@ def quant_layer(model: nn.Module, name: str) -> QuantConv2d | QuantLinear:
 def calibrate(model: nn.Module, batch: Tensor) -> None:
     """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass."""
 
-    def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         # An add has two operands and one quantizer.
-        layer.act_quant.initialize(torch.cat([x.reshape(-1) for x in inputs]))  # type: ignore[union-attr, operator]
+        every = torch.cat([x.reshape(-1) for x in (*inputs, *named.values())])
+        layer.act_quant.initialize(every)  # type: ignore[union-attr, operator]
 
     quantized = [m for m in model.modules() if isinstance(getattr(m, "act_quant", None), ActQuantizer)]
-    hooks = [layer.register_forward_pre_hook(set_alpha) for layer in quantized]
+    hooks = [layer.register_forward_pre_hook(set_alpha, with_kwargs=True) for layer in quantized]
     try:
         model.train()(batch)
     finally:
