@@ -18,13 +18,13 @@ Stimulus = Annotated[
     str | None,
     typer.Option("--stimulus", help="Made-up integers: random, corner (all directed cases), or one case's name."),
 ]
-Channels = Annotated[str | None, typer.Option("--channels", help="Stimulus: channels of the layer, INxOUT.")]
-Size = Annotated[str | None, typer.Option("--input", help="Stimulus: the input map without padding, HxW.")]
-Kernel = Annotated[str | None, typer.Option("--kernel", help="Stimulus: a number or KHxKW. [default: 3x3]")]
-Padding = Annotated[str | None, typer.Option("--padding", help="Stimulus: a number or AxB. [default: 1]")]
-Stride = Annotated[str | None, typer.Option("--stride", help="Stimulus: a number or AxB. [default: 1]")]
-Dilation = Annotated[str | None, typer.Option("--dilation", help="Stimulus: a number or AxB. [default: 1]")]
-SignedAct = Annotated[bool, typer.Option("--signed-act", help="Stimulus: activations are signed.")]
+Channels = Annotated[str | None, typer.Option("--channels", help="Channels of the layer, INxOUT.")]
+Size = Annotated[str | None, typer.Option("--input", help="The input map without padding, HxW.")]
+Kernel = Annotated[str | None, typer.Option("--kernel", help="A number or KHxKW. [default: 3x3]")]
+Padding = Annotated[str | None, typer.Option("--padding", help="A number or AxB. [default: 1]")]
+Stride = Annotated[str | None, typer.Option("--stride", help="A number or AxB. [default: 1]")]
+Dilation = Annotated[str | None, typer.Option("--dilation", help="A number or AxB. [default: 1]")]
+SignedAct = Annotated[bool, typer.Option("--signed-act", help="Activations are signed.")]
 MostNegative = Annotated[
     bool, typer.Option("--most-negative", help="Stimulus: weights down to the most negative code, -8 in 4 bits.")
 ]
@@ -71,7 +71,7 @@ def write_stimulus(
     from systolith.vectors.stimulus import LeftOut, make_cases
 
     spec = common.make_spec(*array)
-    shape = _shape(given, spec)
+    shape = shape_of(given, spec)
     if array[3] == "auto":
         spec = replace(spec, psum_bits=shape.least_psum_bits())
     seed: int = given["--seed"] or 0
@@ -112,20 +112,20 @@ def write_stimulus(
     print(f"{bundles}; {size}, layout {layout}")
 
 
-def _shape(given: dict[str, Any], spec: ArraySpec) -> Shape:
-    """The layer that the options describe."""
+def shape_of(given: dict[str, Any], spec: ArraySpec, owner: str = "--stimulus makes a layer of any shape") -> Shape:
+    """The layer that the options describe, by flag; `owner` is who needs it, for the message."""
     from systolith.formats import BadInput, IntFormat
     from systolith.vectors.shape import Shape
 
     missing = [f"{flag} {form}" for flag, form in REQUIRED.items() if given[flag] is None]
     if missing:
-        raise BadInput(f"--stimulus makes a layer of any shape: expected {' and '.join(missing)} with it")
-    if given["--most-negative"] and given["--weight-range"] is not None:
+        raise BadInput(f"{owner}: expected {' and '.join(missing)} with it")
+    if given.get("--most-negative") and given["--weight-range"] is not None:
         raise BadInput("--most-negative is a weight range of its own: it goes without --weight-range")
     ranges = {
-        flag: _pair(flag, given[flag], "..", "LO..HI") for flag in ("--act-range", "--weight-range") if given[flag]
+        flag: _pair(flag, given[flag], "..", "LO..HI") for flag in ("--act-range", "--weight-range") if given.get(flag)
     }
-    if given["--most-negative"]:
+    if given.get("--most-negative"):
         ranges["--weight-range"] = spec.weight_format.lo, spec.weight_format.hi
     channels, size = (_pair(flag, given[flag], "x", form) for flag, form in REQUIRED.items())
     kernel, padding, stride, dilation = (

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping, run_layer
 from systolith.equality import Equality, compare
-from systolith.formats import BadInput, IntFormat
-from systolith.network import Conv
+from systolith.formats import BadInput
 from systolith.vectors.layout import FileSpec, Layout, spec_files
+from systolith.vectors.shape import Shape
 from systolith.vectors.tensors import SOURCES
 from systolith.vectors.text import decode_file
 
@@ -31,60 +31,36 @@ SOURCE_AXES = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """A layer's shape without its numbers: what a plain folder does not say.
+    """What a plain folder does not say: the layer's shape, and the array."""
 
-    Attributes:
-        spec: the array.
-        channels: (input, output).
-        size: (H, W) of the input map.
-        kernel, stride, padding, dilation: (vertical, horizontal).
-        signed_act: whether activations are signed.
-    """
-
+    shape: Shape
     spec: ArraySpec
-    channels: tuple[int, int]
-    size: tuple[int, int]
-    kernel: tuple[int, int] = (3, 3)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    signed_act: bool = False
-
-    def conv(self, name: str, weight: NDArray[np.integer] | None = None) -> Conv:
-        """The layer with these weights (O, C, KH, KW), or zeros."""
-        shape = (self.channels[1], self.channels[0], *self.kernel)
-        weight = np.zeros(shape, dtype=np.int64) if weight is None else weight
-        formats = IntFormat(self.spec.act_bits, self.signed_act), self.spec.weight_format
-        return Conv(name, weight, *formats, self.stride, self.padding, self.dilation)
 
     def mapping(self) -> Mapping:
         """The layer with zero weights on the array."""
-        return Mapping(self.conv("layer"), self.spec, *self.size)
+        return Mapping(
+            self.shape.conv("layer", np.zeros(self.shape.weight_shape, np.int8)), self.spec, *self.shape.size
+        )
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def sources(self) -> dict[str, tuple[int, ...]]:
         """The shape of each source array."""
         m = self.mapping()
         return {
-            "act": (self.channels[0], *self.size),
-            "weight": m.conv.weight.shape,
+            "act": self.shape.act_shape,
+            "weight": self.shape.weight_shape,
             "psum": (m.ic_tiles, m.oc_tiles, m.kijs, m.nijs, self.spec.cols),
-            "out": (self.channels[1], *m.output_shape),
+            "out": (self.shape.out_channels, *m.output_shape),
         }
 
 
 def geometry_of(result: ArrayResult) -> Geometry:
     """The geometry of a layer on the array."""
     conv, mapping = result.mapping.conv, result.mapping
-    return Geometry(
-        mapping.spec,
-        (conv.in_channels, conv.out_channels),
-        (mapping.height, mapping.width),
-        conv.kernel,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.act_format.signed,
-    )
+    spec = mapping.spec
+    windows = conv.kernel, conv.padding, conv.stride, conv.dilation
+    formats = spec.act_format(conv), spec.weight_format
+    size = mapping.height, mapping.width
+    return Geometry(Shape(conv.in_channels, conv.out_channels, size, *windows, *formats), spec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +82,7 @@ class Reading:
 
     def missing(self) -> str:
         """What of the inputs no file holds, in words, or ""."""
-        shapes = self.geometry.shapes()
+        shapes = self.geometry.sources()
         for source in ("act", "weight"):
             known = self.known.get(source, np.zeros(shapes[source], dtype=bool))
             if not known.all():
@@ -123,7 +99,7 @@ def read_folder(folder: Path, layout: Layout, geometry: Geometry) -> Reading:
         BadInput: a file is missing or malformed, has another number of words, holds something else than 0 in the
             padding or in a lane without a channel, or contradicts another.
     """
-    reading, mapping, shapes = Reading(geometry, layout), geometry.mapping(), geometry.shapes()
+    reading, mapping, shapes = Reading(geometry, layout), geometry.mapping(), geometry.sources()
     for spec in layout.files:
         if spec.tensor == "address":
             reading.checks.append(_addresses(folder, layout, spec, mapping))
@@ -202,7 +178,8 @@ def implied(reading: Reading, name: str = "layer") -> ArrayResult:
     if missing:
         raise BadInput(f"layout {reading.layout.name}: {missing}")
     geometry = reading.geometry
-    conv = geometry.conv(name, reading.values["weight"].astype(np.int8 if geometry.spec.weight_bits <= 8 else np.int16))
+    narrow = np.int8 if geometry.spec.weight_bits <= 8 else np.int16
+    conv = geometry.shape.conv(name, reading.values["weight"].astype(narrow))
     return run_layer(conv, reading.values["act"].astype(np.int16), geometry.spec)
 
 

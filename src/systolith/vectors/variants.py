@@ -70,6 +70,34 @@ def kij_major(spec: FileSpec) -> FileSpec:
     return replace(spec, name=name, lines=("kij", *spec.lines))
 
 
+def with_options(
+    layout: Layout, name: str, header: str | None, radix: str | None, no_relu: bool, addresses: bool
+) -> Layout:
+    """The layout under another name, with these options for all of its files.
+
+    Args:
+        header: "none", "tokens", or a number of free lines; None leaves it.
+        radix: for every file; None leaves it.
+        no_relu: outputs before ReLU.
+        addresses: with a file of accumulation addresses, 11 bits.
+    """
+    labels = {"act": ("time", "row"), "weight": ("col", "row"), "psum": ("time", "col"), "out": ("time", "col")}
+    files = []
+    for spec in layout.files:
+        if header is not None:
+            if header not in ("none", "tokens") and not header.isdecimal():
+                raise BadInput(f"header {header!r}: expected none, tokens, or a number of lines")
+            lines = ("// free",) * int(header) if header.isdecimal() else ()
+            tokens = labels[tensors.SOURCES[spec.tensor]] if header == "tokens" else ()
+            spec = replace(spec, tokens=tokens, header=lines)
+        if radix is not None:
+            spec = replace(spec, radix=radix)
+        files.append(replace(spec, relu=False) if no_relu else spec)
+    if addresses:
+        files.append(FileSpec("address", "accumulation_address.txt", ("onij", "kij"), bits=11))
+    return Layout(name, tuple(files))
+
+
 def changed(layout: Layout, tensor: str, change: Change) -> Layout:
     """The layout with every file of `tensor` changed."""
     files = tuple(change(spec) if spec.tensor == tensor else spec for spec in layout.files)
