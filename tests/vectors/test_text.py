@@ -40,6 +40,12 @@ def test_words_against_characters_and_back(bits: int, lanes: int, count: int, si
         assert (decode_file(path, lanes, fmt, ("#a#", "#b#", "#c#")) == words).all()
 
 
+def test_narrow_dtypes_are_words_too() -> None:
+    # 8 bits of an int8: the mask 255 is no int8.
+    words = np.array([[-127, 127]], dtype=np.int8)
+    assert encode_words("w", words, IntFormat(8, True)) == b"0111111110000001\n"
+
+
 def test_a_value_that_does_not_fit_is_never_truncated() -> None:
     with pytest.raises(BadInput, match=r"psum.txt\[line 1, lane 0\] is 8, outside the range -8..7 of 4 signed bits"):
         encode_words("psum.txt", np.array([[1, 2], [8, 0]]), IntFormat(4, True))

@@ -82,7 +82,7 @@ def _binary(values: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
     if bits > 16:
         return to_bits(values, bits) + np.uint8(ord("0"))
     # One look-up a value writes all of its characters: several times faster than one operation a bit.
-    at = np.ascontiguousarray(values & ((1 << bits) - 1), dtype=np.intp)
+    at = np.ascontiguousarray(values, dtype=np.intp) & ((1 << bits) - 1)
     return _characters(bits)[at].view(np.uint8).reshape(*values.shape, bits)
 
 

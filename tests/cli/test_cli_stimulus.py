@@ -152,7 +152,7 @@ BAD = [
     (("--stimulus", "acc-max", *SQUEEZED), "nothing to write: acc-max: 32767 is out of reach"),
     (
         ("--stimulus", "corner", *SQUEEZED, "--channels", "9x8", "--layout", "seed"),
-        "layout seed: all-zero needs 2 input",
+        "layout seed: act: holds one itile",
     ),
     (("--stimulus", "random", *SQUEEZED, "--channels", "99999x99999"), "expected at most 268,435,456"),
 ]
