@@ -89,10 +89,12 @@ def to_bits(values: NDArray, bits: int) -> NDArray[np.uint8]:
 def from_bits(bits: NDArray[np.uint8], signed: bool) -> NDArray[np.int64]:
     """The inverse of `to_bits`: uint8 zeros and ones (..., n), most significant first, to int64 (...)."""
     n = bits.shape[-1]
-    full = np.empty((*bits.shape[:-1], 64), dtype=np.uint8)
-    full[..., 64 - n :] = bits
-    full[..., : 64 - n] = bits[..., :1] if signed else 0
-    return np.packbits(full, axis=-1).view(">i8")[..., 0].astype(np.int64)
+    container = next(width for width in (8, 16, 32, 64) if n <= width)
+    full = np.empty((*bits.shape[:-1], container), dtype=np.uint8)
+    full[..., container - n :] = bits
+    full[..., : container - n] = bits[..., :1] if signed else 0
+    packed = np.packbits(full, axis=-1).view(f">{'i' if signed else 'u'}{container // 8}")
+    return packed[..., 0].astype(np.int64)
 
 
 def pack_codes(values: NDArray, fmt: IntFormat) -> NDArray[np.uint8]:

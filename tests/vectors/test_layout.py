@@ -7,7 +7,7 @@ from conftest import INT4, UINT4
 from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
-from systolith.vectors.layout import LAYOUTS, find_layout, header_lines, vector_files
+from systolith.vectors.layout import FileSpec, find_layout, header_lines, vector_files
 
 
 def squeezed_like(channels: int = 8, filters: int = 8, size: int = 4) -> ArrayResult:
@@ -17,7 +17,7 @@ def squeezed_like(channels: int = 8, filters: int = 8, size: int = 4) -> ArrayRe
 
 
 def files(result: ArrayResult, layout: str) -> dict[str, np.ndarray]:
-    return {f.name: f.words for f in vector_files(result, LAYOUTS[layout])}
+    return {f.name: f.words for f in vector_files(result, find_layout(layout))}
 
 
 def test_course_files_of_the_squeezed_layer() -> None:
@@ -71,23 +71,25 @@ def test_seed_keeps_64_positions_and_one_tile() -> None:
     assert found["activation.txt"].shape == (144, 8)
     assert found["psum.txt"].shape == (9 * 64, 8)
     assert found["output.txt"].shape == (64, 8)
-    with pytest.raises(BadInput, match="layout seed: layer needs 2 input and 1 output tiles on 8x8"):
+    with pytest.raises(BadInput, match="layout seed: act: holds one itile, the layer has 2 of them on this array"):
         files(squeezed_like(9), "seed")
 
 
 def test_headers_are_three_tokens_without_white_space() -> None:
-    assert header_lines(("time", "row"), 3) == (
+    assert header_lines(FileSpec("act", "a", ("nij",), ("row",), tokens=("time", "row")), 3) == (
         "#time0row2[msb-lsb],time0row1[msb-lsb],time0row0[msb-lsb]#",
         "#time1row2[msb-lsb],time1row1[msb-lsb],time1row0[msb-lsb]#",
         "#................#",
     )
-    assert header_lines(None, 3) == ()
-    labels = {f.name: f.header[0][:10] for f in vector_files(squeezed_like(), LAYOUTS["course"])}
+    assert header_lines(FileSpec("act", "a", ("nij",), ("row",)), 3) == ()
+    labels = {f.name: f.header[0][:10] for f in vector_files(squeezed_like(), find_layout("course"))}
     assert labels["activation_tile0.txt"] == "#time0row7"
     assert labels["weight_itile0_otile0_kij0.txt"] == "#col0row7["
     assert labels["psum_itile0_otile0_kij0.txt"] == labels["out.txt"] == "#time0col7"
 
 
 def test_unknown_layout() -> None:
-    with pytest.raises(BadInput, match="no layout 'mine': expected one of course, seed"):
+    with pytest.raises(
+        BadInput, match="no layout 'mine': expected one of coe, course, course-2bit, course-2bit-wide, course-os"
+    ):
         find_layout("mine")

@@ -48,13 +48,13 @@ def test_a_value_that_does_not_fit_is_never_truncated() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("#\n0101\n01\n", "line 3: expected 4 binary digits, found 2"),
+        ("#\n0101\n01\n", "line 3, column 3: expected 4 binary digits, found 2"),
         ("#\n0101\n01x1\n", "line 3, column 3: expected 0 or 1, found 'x'"),
-        ("#\n0101 \n0101\n", "line 2: expected 4 binary digits, found 5"),
-        ("#\n0101\r\n0101\r\n", "line 2: expected 4 binary digits, found 5"),
+        ("#\n0101 \n0101\n", "line 2, column 5: expected the end of the line, found ' '"),
+        ("#\n0101\r\n0101\r\n", "line 2, column 5: expected the end of the line, found a carriage return (CRLF)"),
         ("#\n0101\n0101", "line 3: the last line is not ended by a newline"),
-        ("", "line 1: expected the header '#'..., found ''"),
-        ("# #\n0101\n", "line 1: expected the header '#'..., found '# #'"),
+        ("", "line 1: expected 1 header lines, found 0"),
+        ("# #\n0101\n", "line 1: expected a header without white space (%s skips it), found '# #'"),
     ],
 )
 def test_faults_are_located(tmp_path: Path, content: str, message: str) -> None:

@@ -90,7 +90,11 @@ class Mapping:
 
     def weight_tiles(self) -> NDArray[np.integer]:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
-        weight, rows, cols = self.conv.weight, self.spec.rows, self.spec.cols
+        return self.weight_tiles_of(self.conv.weight)
+
+    def weight_tiles_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The same of other integers in the place of the weights, (O, C, KH, KW)."""
+        rows, cols = self.spec.rows, self.spec.cols
         o, c = weight.shape[:2]
         padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
         padded[:o, :c] = weight

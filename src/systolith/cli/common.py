@@ -30,6 +30,15 @@ def require_extra(module: str, extra: str, verb: str) -> None:
         raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
 
 
+def go_without(owner: str, options: dict[str, Any]) -> None:
+    """Raise `BadInput` if one of `options`, by flag, was given (neither None nor False): `owner` has no use for it."""
+    from systolith.formats import BadInput
+
+    given = [flag for flag, value in options.items() if value is not None and value is not False]
+    if given:
+        raise BadInput(f"{owner} goes without {', '.join(given)}")
+
+
 def find_picture(
     image: Path | None, data: str | None, index: int | None
 ) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:

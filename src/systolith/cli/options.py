@@ -19,6 +19,8 @@ ActBits = Annotated[int, typer.Option("--act-bits", help="Width of an activation
 WeightBits = Annotated[int, typer.Option("--weight-bits", help="Width of a weight lane.")]
 PsumBits = Annotated[str, typer.Option("--psum-bits", help="Width of the accumulator, or `auto`: the least safe one.")]
 Overflow = Annotated[str, typer.Option("--overflow", help="What an accumulator does: error, wrap or saturate.")]
-LayoutName = Annotated[str, typer.Option("--layout", help="Format of the vector files: course or seed.")]
+LayoutName = Annotated[
+    str, typer.Option("--layout", help="Format of the vector files: a name (systolith layout show) or a .toml file.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -1,4 +1,4 @@
-"""`systolith vectors`: write the golden vectors of a layer, or of your own integers (no network, no torch)."""
+"""`systolith vectors`: write the golden vectors of a layer, of your own integers, or of made-up ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from systolith.cli import common, options
+from systolith.cli import common, options, stimulus
 from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -27,6 +27,19 @@ def vectors(
     image: options.Image = None,
     data: options.Data = None,
     index: options.Index = None,
+    made: stimulus.Stimulus = None,
+    channels: stimulus.Channels = None,
+    size: stimulus.Size = None,
+    kernel: stimulus.Kernel = None,
+    padding: stimulus.Padding = None,
+    stride: stimulus.Stride = None,
+    dilation: stimulus.Dilation = None,
+    signed_act: stimulus.SignedAct = False,
+    most_negative: stimulus.MostNegative = False,
+    act_range: stimulus.ActRange = None,
+    weight_range: stimulus.WeightRange = None,
+    density: stimulus.Density = None,
+    seed: stimulus.Seed = None,
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
@@ -37,20 +50,26 @@ def vectors(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the golden vectors of a layer of a model, or of your own integers (--tensors; needs no network)."""
+    """Write the golden vectors of a layer of a model, of your own integers (--tensors), or of a --stimulus."""
     from systolith.store import require_free
     from systolith.vectors import find_layout, write_bundle
 
     require_free(out, force)
     find_layout(layout)
     spec = (array, act_bits, weight_bits, psum_bits, overflow)
+    others = {"--model": model, "--layer": layer, "--image": image, "--data": data, "--index": index}
+    shape = {
+        **{"--channels": channels, "--input": size, "--kernel": kernel, "--padding": padding, "--stride": stride},
+        **{"--dilation": dilation, "--signed-act": signed_act, "--most-negative": most_negative},
+        **{"--act-range": act_range, "--weight-range": weight_range, "--density": density, "--seed": seed},
+    }
+    if made is not None:
+        common.go_without("--stimulus makes its own layer: it", {"--tensors": tensors, **others})
+        stimulus.write_stimulus(made, shape, spec, out, layout, force, as_json)
+        return
+    common.go_without("a layer of a model or of --tensors (no --stimulus given)", shape)
     if tensors is not None:
-        from systolith.formats import BadInput
-
-        others = {"--model": model, "--layer": layer, "--image": image, "--data": data, "--index": index}
-        given = [name for name, value in others.items() if value is not None]
-        if given:
-            raise BadInput(f"--tensors brings its own layer and activations: it goes without {', '.join(given)}")
+        common.go_without("--tensors brings its own layer and activations: it", others)
         result = from_tensors(tensors, spec)
     else:
         from systolith.cli.run import find_layer, layer_on_array

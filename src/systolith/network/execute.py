@@ -37,7 +37,7 @@ class Plan:
         network: the network.
         kernels: what computes each step, from the tensors of its inputs.
         choices: the kind of each kernel, by the step's name.
-        batch: pictures at a time; the maps of so many stay in the caches.
+        batch: pictures at a time; the maps of so many stay in the caches, and int8 kernels take them as they are.
     """
 
     network: IntegerNetwork
@@ -185,7 +185,11 @@ def _has_vnni() -> bool:
 
 
 def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
-    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none."""
+    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none.
+
+    The library chooses a kernel by the shape, the number of pictures included (that of one channel into one column was
+    right for 2 and wrong for 12): it always gets BATCH of them, zeros where there are fewer, the shape that was tried.
+    """
     ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
     geometry = list(node.stride), list(node.padding), list(node.dilation)
     try:
@@ -194,15 +198,23 @@ def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
         packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *geometry, 1, shape)
     except (AttributeError, RuntimeError):
         return None
-    return lambda x: op(x, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+
+    def conv(x: Tensor) -> Tensor:
+        parts = []
+        for part in x.split(BATCH):
+            whole = part
+            if len(part) < BATCH:
+                whole = torch.zeros((BATCH, *part.shape[1:]), dtype=part.dtype).to(memory_format=torch.channels_last)
+                whole[: len(part)] = part
+            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+            parts.append(acc[: len(part)])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return conv
 
 
 def _agrees(node: Conv, kernel: Kernel, act: Value) -> bool:
-    """Whether the kernel gives the referee's accumulators for the largest codes and for random ones, few and many.
-
-    Libraries choose by the number of pictures: oneDNN's int8 convolution of one channel into one column was right for
-    2 and wrong for 12.
-    """
+    """Whether the kernel gives the referee's accumulators for the largest codes and for random ones, few and many."""
     rng = np.random.default_rng(0)
     shape = (2, *act.shape)
     codes = rng.integers(act.lo.min(), act.hi.max() + 1, shape)

@@ -1,6 +1,6 @@
 """Vector files: layouts, text, bundles. Imports `array` and what that imports; never torch."""
 
 from systolith.vectors.bundle import read_bundle, verify_bundle, write_bundle
-from systolith.vectors.layout import LAYOUTS, Layout, find_layout
+from systolith.vectors.layout import Layout, find_layout, presets
 
-__all__ = ["LAYOUTS", "Layout", "find_layout", "read_bundle", "verify_bundle", "write_bundle"]
+__all__ = ["Layout", "find_layout", "presets", "read_bundle", "verify_bundle", "write_bundle"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping as MappingType
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -24,7 +24,7 @@ from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
 from systolith.network.graph import require_act
 from systolith.store import atomic_folder
-from systolith.vectors.layout import AXES, Layout, file_orders, find_layout, layout_from, vector_files
+from systolith.vectors.layout import Layout, find_layout, layout_from, orders, to_plain, vector_files
 from systolith.vectors.text import decode_file, encode_file
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
@@ -57,14 +57,15 @@ def write_bundle(
     sums: dict[str, str] = {}
     with atomic_folder(folder, force) as temporary:
         for file in vector_files(result, chosen):
-            content = encode_file(file.name, file.words, file.fmt, file.header)
+            content = encode_file(file.name, file.words, file.fmt, file.header, file.style)
+            (temporary / file.name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / file.name).write_bytes(content)
             sums[file.name] = hashlib.sha256(content).hexdigest()
             words += len(file.words)
         np.savez(temporary / TENSORS, **_tensors(result))  # type: ignore[arg-type]
         sums[TENSORS] = _sha256(temporary / TENSORS)
         (temporary / MANIFEST).write_text(json.dumps(_manifest(result, chosen, sums), indent=1) + "\n")
-        size = sum(p.stat().st_size for p in temporary.iterdir())
+        size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())
     return Written(folder, len(sums) + 1, words, size)
 
 
@@ -110,7 +111,7 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
             "out": str(spec.psum_format),
         },
         "orders": {
-            **{kind: file_orders(getattr(layout, kind), axes) for kind, axes in AXES.items()},
+            **orders(layout),
             "nij": "i*Wp + j over the padded map",
             "kij": "ki*KW + kj",
             "accumulation": "kij outer, ic_tile inner",
@@ -125,7 +126,7 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
             "oc_tiles": mapping.oc_tiles,
             "passes": mapping.passes,
         },
-        "layout": asdict(layout),
+        "layout": to_plain(layout),
         "sha256": dict(sums),
     }
 
@@ -183,7 +184,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     """
     folder = Path(folder)
     stored, manifest = read_bundle(folder)
-    mapping, layout = stored.mapping, layout_from(manifest["layout"])
+    mapping, layout = stored.mapping, layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
     psum = all_psums(mapping, stored.act)
     equalities = [
         compare("psums read back = recomputed", psum, stored.psum, PSUM_AXES),
@@ -194,7 +195,9 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     sums = {TENSORS: _sha256(folder / TENSORS)}
     for file in vector_files(stored, layout):
         lanes = file.words.shape[1]
-        found = decode_file(folder / file.name, lanes, file.fmt, file.header)
+        found = decode_file(folder / file.name, lanes, file.fmt, file.header, file.style)
+        if len(found) != len(file.words):
+            raise BadInput(f"{folder / file.name}: expected {len(file.words)} words, found {len(found)}")
         # Padded positions and lanes without a channel are words like any other.
         outcome = compare(file.name, file.words, found, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different

@@ -1,30 +1,40 @@
-"""A testbench's file format as data: which tensor goes to which files, in which order of lines and lanes.
+"""A testbench's file format as data: a small TOML file (or these dataclasses) says which tensor goes to which files.
 
-Every tensor has named axes (`AXES`). The axes that a file name's fields mention get a file each; of the others, one is
-spread over the lanes of a word (highest index first) and the rest are lines, in the order of `AXES`.
+    name = "mine"
+
+    [[files]]
+    tensor = "weight"                    # vectors/tensors.py lists the tensors and their axes
+    name = "w_{itile+1}_{otile+1}.txt"   # an axis in braces gets a file each; +1 counts from one
+    lines = ["kij", "-col"]              # slowest first; "-" reverses
+    lanes = ["row"]                      # written from the highest index to index 0
+    tokens = ["col", "row"]              # three header lines without white space; or header = ["free", "lines"]
+
+Any axis may stand in the name, the lines or the lanes. One that stands nowhere must have length 1.
 """
 
 from __future__ import annotations
 
-import itertools
+import re
 import string
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult
+from systolith.array import ArrayResult, Mapping
 from systolith.array.sfp import relu
 from systolith.formats import BadInput, IntFormat
+from systolith.store import ASSETS
+from systolith.vectors import tensors
+from systolith.vectors.text import CONTAINERS, RADIXES, Style
 
-AXES = {
-    "act": ("itile", "nij", "row"),
-    "weight": ("itile", "otile", "kij", "col", "row"),
-    "psum": ("itile", "otile", "kij", "nij", "col"),
-    "out": ("otile", "onij", "col"),
-}
+_FIELD = re.compile(r"([a-z]+)([+-]\d+)?")
+_TERM = re.compile(r"-?[a-z]+([/%]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -32,157 +42,332 @@ class FileSpec:
     """The files of one tensor.
 
     Attributes:
-        name: file name; its fields, such as `{kij}`, are axes of the tensor.
-        lanes: the axis within a word.
-        header: the two labels of the header `#time0row7[msb-lsb],...#`, or None for no header.
+        tensor: see `vectors/tensors.py`.
+        name: file name, a folder before it or not; its fields, such as `{kij}` or `{otile+1:02}`, are axes.
+        lines, lanes: terms of axes, the slowest first ("kij", "-col", "row/2", "row%2").
         single: the name instead, when every axis of the fields has length 1.
-        first: at most so many positions (nij or onij), or None for all.
+        first: at most so many indices of an axis.
+        tokens: the two labels of the header `#time0row7[msb-lsb],...#`, three lines without white space.
+        header: free header lines instead.
+        relu: outputs after ReLU.
+        bits, signed: of a lane; by default those of the array.
+        radix: "bin", "hex" or "dec".
+        container: "text", "readmem" (an address before each word), "mif", "coe" or "npy".
+        offset: added to each address of the tensor `address`.
     """
 
+    tensor: str
     name: str
-    lanes: str
-    header: tuple[str, str] | None = ("time", "row")
+    lines: tuple[str, ...] = ()
+    lanes: tuple[str, ...] = ()
     single: str | None = None
-    first: int | None = None
+    first: dict[str, int] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    relu: bool = False
+    bits: int | None = None
+    signed: bool | None = None
+    radix: str = "bin"
+    container: str = "text"
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        for attribute, allowed in (("tensor", tuple(tensors.AXES)), ("radix", RADIXES), ("container", CONTAINERS)):
+            if getattr(self, attribute) not in allowed:
+                raise BadInput(f"{attribute} {getattr(self, attribute)!r}: expected one of {', '.join(allowed)}")
+        if not self.name or self.name.startswith("/") or ".." in Path(self.name).parts:
+            raise BadInput(f"name {self.name!r}: expected a path inside the folder")
+        axes = tensors.AXES[self.tensor]
+        for term in (*self.lines, *self.lanes):
+            if not _TERM.fullmatch(term) or tensors.base(term) not in axes:
+                raise BadInput(f"{term!r}: the axes of {self.tensor} are {', '.join(axes)}")
+        used = [tensors.base(term) for term in (*self.lines, *self.lanes)] + self.axes_of_files
+        for axis in self.axes_of_files:
+            if axis not in axes:
+                raise BadInput(f"name {self.name!r}: the axes of {self.tensor} are {', '.join(axes)}")
+        terms = [term.lstrip("-") for term in (*self.lines, *self.lanes)] + self.axes_of_files
+        twice = next((t for t in terms if terms.count(t) > 1), None)
+        whole = next((t for t in terms if ("/" in t or "%" in t) and tensors.base(t) in terms), None)
+        if twice or whole:
+            raise BadInput(f"axis {twice or whole!r} stands in two places")
+        for merged, parts in (("ic", ("itile", "row")), ("oc", ("otile", "col"))):
+            if merged in used and set(parts) & set(used):
+                raise BadInput(f"{merged} stands for {' and '.join(parts)}: it goes without them")
+        if sum(axis in used for axis in ("nij", "ij", "onij")) > 1:
+            raise BadInput("nij (all positions), onij (those an output needs) and ij (unpadded) exclude one another")
+        if unknown := set(self.first) - set(axes):
+            raise BadInput(f"first: {min(unknown)}: the axes of {self.tensor} are {', '.join(axes)}")
+        if any(count < 1 for count in self.first.values()):
+            raise BadInput(f"first: expected counts of at least 1, found {self.first}")
+        if self.tokens and (len(self.tokens) != 2 or self.header):
+            raise BadInput("tokens: expected two labels, such as time and row, and no free header beside them")
+        if any("\n" in line or "\r" in line or not line.isascii() for line in (*self.tokens, *self.header)):
+            raise BadInput("header: expected lines of ASCII without a line break")
+        if (self.tokens or self.header) and self.container != "text":
+            raise BadInput(f"container {self.container!r} has a header of its own: no tokens, no header")
+        if self.relu and self.tensor not in ("out", "out_os"):
+            raise BadInput(f"relu is of outputs, not of {self.tensor}")
+        if self.bits is not None and not 1 <= self.bits <= 63:
+            raise BadInput(f"bits {self.bits}: expected 1 to 63")
+        if self.offset and self.tensor != "address":
+            raise BadInput(f"offset is of addresses, not of {self.tensor}")
+        if self.radix == "dec" and self.container not in ("text", "npy"):
+            raise BadInput(f"radix 'dec' has no words for container {self.container!r}")
+
+    @property
+    def axes_of_files(self) -> list[str]:
+        """The axes of the name's fields."""
+        found = []
+        for _, name, spec, conversion in string.Formatter().parse(self.name):
+            if name is None:
+                continue
+            match = _FIELD.fullmatch(name)
+            if not match or conversion or not re.fullmatch(r"(0?\d+)?d?", spec or ""):
+                raise BadInput(f"name {self.name!r}: expected fields such as {{kij}}, {{otile+1}} or {{kij:02}}")
+            found.append(match[1])
+        return found
+
+    def file_name(self, index: dict[str, int], counts: dict[str, int]) -> str:
+        """The name for an index of each axis of the fields."""
+        if self.single is not None and set(counts.values()) <= {1}:
+            return self.single
+        parts = []
+        for text, name, spec, _ in string.Formatter().parse(self.name):
+            parts.append(text)
+            if name is not None:
+                match = _FIELD.fullmatch(name)
+                assert match is not None
+                parts.append(format(index[match[1]] + int(match[2] or 0), spec or ""))
+        return "".join(parts)
+
+    @property
+    def axes(self) -> set[str]:
+        """Every axis mentioned."""
+        return {tensors.base(term) for term in (*self.lines, *self.lanes)} | set(self.axes_of_files)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A testbench's format.
-
-    Attributes:
-        act, weight, psum, out: the files of each tensor.
-        relu: outputs after ReLU.
-        one_tile: refuse layers of more than one input or output tile.
-    """
+    """A testbench's format: the files of each tensor it reads; `about` is for people."""
 
     name: str
-    act: FileSpec
-    weight: FileSpec
-    psum: FileSpec
-    out: FileSpec
-    relu: bool = True
-    one_tile: bool = False
-
-
-LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        Layout(
-            "course",
-            act=FileSpec("activation_tile{itile}.txt", "row"),
-            weight=FileSpec("weight_itile{itile}_otile{otile}_kij{kij}.txt", "row", ("col", "row")),
-            psum=FileSpec("psum_itile{itile}_otile{otile}_kij{kij}.txt", "col", ("time", "col")),
-            out=FileSpec("out_otile{otile}.txt", "col", ("time", "col"), single="out.txt"),
-        ),
-        Layout(
-            "seed",
-            act=FileSpec("activation.txt", "row"),
-            # The header says col0row7; the lines are input channels and the lanes output channels all the same.
-            weight=FileSpec("weight_{kij}.txt", "col", ("col", "row")),
-            psum=FileSpec("psum.txt", "col", ("time", "col"), first=64),
-            out=FileSpec("output.txt", "col", ("time", "col"), first=64),
-            one_tile=True,
-        ),
-    )
-}
-
-
-def find_layout(name: str) -> Layout:
-    """The preset `name`; `BadInput` lists the presets."""
-    if name not in LAYOUTS:
-        raise BadInput(f"no layout {name!r}: expected one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+    files: tuple[FileSpec, ...]
+    about: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class VectorFile:
-    """One file to write, or to find: `words` integers (lines, lanes), lane 0 first, in `fmt` lanes."""
+    """One file to write, or to find.
 
+    Attributes:
+        spec: what it is a file of.
+        name: relative to the folder.
+        words: integers (lines, lanes), lane 0 first: values, or places while reading.
+        fmt: of a lane.
+        style: how a word becomes characters.
+        header: lines before the words.
+    """
+
+    spec: FileSpec
     name: str
     words: NDArray[np.integer]
     fmt: IntFormat
+    style: Style
     header: tuple[str, ...]
 
 
-def header_lines(labels: tuple[str, str] | None, lanes: int) -> tuple[str, ...]:
-    """Three tokens without white space (testbenches skip them with three `%s`), or none.
+@cache
+def presets() -> dict[str, Layout]:
+    """The layouts in the package, by name."""
+    found = [read_layout(path) for path in (ASSETS / "layouts").glob("*.toml")]
+    return {layout.name: layout for layout in sorted(found, key=lambda layout: layout.name)}
+
+
+def find_layout(name: str) -> Layout:
+    """A preset by name, or the layout of a `.toml` file; `BadInput` lists the presets."""
+    if name in presets():
+        return presets()[name]
+    if name.endswith(".toml"):
+        return read_layout(Path(name))
+    raise BadInput(f"no layout {name!r}: expected one of {', '.join(presets())}, or the path of a .toml file")
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout in a TOML file; `BadInput` names the file, the entry and what is wrong with it."""
+    try:
+        entry = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such layout file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path}: not TOML: {error}") from None
+    return layout_from(entry, str(path))
+
+
+def layout_from(entry: Any, where: str) -> Layout:
+    """The layout of plain values: a TOML file's, or those that `asdict` made for a manifest."""
+    if not isinstance(entry, dict):
+        raise BadInput(f"{where}: expected a table")
+    _known(where, entry, {"name": str, "about": str, "files": list}, {"name", "files"})
+    types: dict[str, Any] = {f.name: f.type for f in fields(FileSpec)}
+    kinds = {name: _TYPES[type_] for name, type_ in types.items()}
+    specs = []
+    for number, file in enumerate(entry["files"], 1):
+        place = f"{where}: files[{number}]"
+        if not isinstance(file, dict):
+            raise BadInput(f"{place}: expected a table, found {type(file).__name__}")
+        file = {key: value for key, value in file.items() if value is not None}
+        _known(place, file, kinds, {"tensor", "name"})
+        for key, value in file.items():
+            if kinds[key] is list:
+                if not all(isinstance(item, str) for item in value):
+                    raise BadInput(f"{place}: {key}: expected strings, found {value!r}")
+                file[key] = tuple(value)
+        if not all(type(count) is int for count in file.get("first", {}).values()):
+            raise BadInput(f"{place}: first: expected counts, found {file['first']!r}")
+        try:
+            specs.append(FileSpec(**file))
+        except BadInput as error:
+            raise BadInput(f"{place} ({file['tensor']}): {error}") from None
+    return Layout(entry["name"], tuple(specs), entry.get("about", ""))
+
+
+_TYPES = {
+    "str": str,
+    "str | None": str,
+    "tuple[str, ...]": list,
+    "dict[str, int]": dict,
+    "bool": bool,
+    "bool | None": bool,
+    "int": int,
+    "int | None": int,
+}
+
+
+def _known(where: str, entry: dict[str, Any], kinds: dict[str, type], needed: set[str]) -> None:
+    for key, value in entry.items():
+        if key not in kinds:
+            raise BadInput(f"{where}: unknown key {key!r}; expected {', '.join(kinds)}")
+        wanted = (list, tuple) if kinds[key] is list else kinds[key]
+        if not isinstance(value, wanted) or (kinds[key] is int and isinstance(value, bool)):
+            raise BadInput(f"{where}: {key}: expected {_WORDS[kinds[key]]}, found {value!r}")
+    if missing := needed - set(entry):
+        raise BadInput(f"{where}: {min(missing)} is missing")
+
+
+_WORDS = {str: "text", list: "a list of text", dict: "a table", bool: "true or false", int: "a whole number"}
+
+
+def to_toml(layout: Layout) -> str:
+    """The layout as a TOML file; what is as by default is left out."""
+    lines = [f"name = {_toml(layout.name)}"] + ([f"about = {_toml(layout.about)}"] if layout.about else [])
+    for spec in layout.files:
+        lines += ["", "[[files]]"]
+        for f in fields(FileSpec):
+            value = getattr(spec, f.name)
+            default = {} if f.name == "first" else f.default
+            if value != default:
+                lines.append(f"{f.name} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {count}" for key, count in value.items()) + " }"
+    return str(value)
+
+
+def header_lines(spec: FileSpec, lanes: int) -> tuple[str, ...]:
+    """Three tokens without white space (testbenches skip them with three `%s`), free lines, or none.
 
     `#time0row1[msb-lsb],time0row0[msb-lsb]#`, the same for time1, and dots.
     """
-    if labels is None:
-        return ()
-    line, lane = labels
+    if not spec.tokens:
+        return spec.header
+    line, lane = spec.tokens
     named = ("#" + ",".join(f"{line}{t}{lane}{n}[msb-lsb]" for n in reversed(range(lanes))) + "#" for t in (0, 1))
     return (*named, "#................#")
 
 
-def _tensors(result: ArrayResult, layout: Layout) -> dict[str, tuple[NDArray[np.integer], IntFormat]]:
-    """Each tensor with the axes of `AXES`, and the format of its lanes."""
-    mapping, spec = result.mapping, result.mapping.spec
-    out = relu(result.out) if layout.relu else result.out
-    lanes = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)
-    lanes[: mapping.conv.out_channels] = out.reshape(mapping.conv.out_channels, -1)
-    return {
-        "act": (mapping.act_tiles(result.act), spec.act_format(mapping.conv)),
-        "weight": (mapping.weight_tiles(), spec.weight_format),
-        "psum": (result.psum, spec.psum_format),
-        "out": (lanes.reshape(mapping.oc_tiles, spec.cols, -1).transpose(0, 2, 1), spec.psum_format),
-    }
+def sources(result: ArrayResult) -> dict[str, NDArray[np.integer]]:
+    """The arrays that files are made of (`tensors.SOURCES`)."""
+    return {"act": result.act, "weight": result.mapping.conv.weight, "psum": result.psum, "out": result.out}
+
+
+def lane_format(spec: FileSpec, mapping: Mapping) -> IntFormat:
+    """The format of a lane: the file's own, or the array's."""
+    array = mapping.spec
+    if spec.tensor == "address":
+        most = mapping.kijs * mapping.nijs + spec.offset
+        fmt = IntFormat(max(1, most.bit_length()), signed=False)
+    elif tensors.SOURCES[spec.tensor] == "act":
+        fmt = array.act_format(mapping.conv)
+    else:
+        fmt = array.weight_format if tensors.SOURCES[spec.tensor] == "weight" else array.psum_format
+    return IntFormat(spec.bits or fmt.bits, fmt.signed if spec.signed is None else spec.signed)
+
+
+def spec_files(layout: Layout, spec: FileSpec, mapping: Mapping, source: NDArray[np.integer]) -> Iterator[VectorFile]:
+    """The files of one tensor, from its source array (values, or places)."""
+    value, names = tensors.view(spec.tensor, mapping, source, spec.axes)
+    for axis, count in spec.first.items():
+        value = value[(slice(None),) * names.index(axis) + (slice(count),)]
+    if spec.tensor == "address":
+        value = value + spec.offset
+    elif spec.relu:
+        value = relu(value)
+    where, fmt = f"layout {layout.name}: {spec.tensor}", lane_format(spec, mapping)
+    files, style = spec.axes_of_files, Style(spec.radix, spec.container)
+    counts = {axis: value.shape[names.index(axis)] for axis in files}
+    seen: set[str] = set()
+    for index, words in tensors.arrange(where, value, names, files, list(spec.lines), list(spec.lanes)):
+        name = spec.file_name(index, counts)
+        if name in seen:
+            raise BadInput(f"{where}: two files would be called {name}")
+        seen.add(name)
+        yield VectorFile(spec, name, words, fmt, style, header_lines(spec, words.shape[1]))
 
 
 def vector_files(result: ArrayResult, layout: Layout) -> Iterator[VectorFile]:
     """Every file that `layout` makes of `result`, one after another.
 
     Raises:
-        BadInput: the layout takes single-tile layers only.
+        BadInput: an axis that the layout has no place for, or two files of one name.
     """
-    mapping = result.mapping
-    if layout.one_tile and (mapping.ic_tiles, mapping.oc_tiles) != (1, 1):
-        raise BadInput(
-            f"layout {layout.name}: {mapping.conv.name} needs {mapping.ic_tiles} input and {mapping.oc_tiles} output "
-            f"tiles on {mapping.spec}, the layout holds one of each; --layout course takes it"
-        )
-    for kind, (tensor, fmt) in _tensors(result, layout).items():
-        yield from _files(getattr(layout, kind), AXES[kind], tensor, fmt)
+    given, seen = sources(result), set[str]()
+    for spec in layout.files:
+        source = given[tensors.SOURCES[spec.tensor]] if spec.tensor != "address" else given["act"]
+        for file in spec_files(layout, spec, result.mapping, source):
+            if file.name in seen:
+                raise BadInput(f"layout {layout.name}: two tensors have a file called {file.name}")
+            seen.add(file.name)
+            yield file
 
 
-def layout_from(entry: Any) -> Layout:
-    """The layout that `dataclasses.asdict` made `entry` of (from a manifest)."""
-    kinds = {}
-    for kind in AXES:
-        fields = dict(entry[kind])
-        fields["header"] = None if fields["header"] is None else tuple(fields["header"])
-        kinds[kind] = FileSpec(**fields)
-    return Layout(**{**entry, **kinds})
+def orders(layout: Layout) -> dict[str, dict[str, Any]]:
+    """For people who read a manifest: by tensor, which axes are files, lines (the slowest first) and lanes."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, spec in enumerate(layout.files, 1):
+        key = spec.tensor if spec.tensor not in found else f"{spec.tensor}#{number}"
+        found[key] = {"files": spec.axes_of_files, "lines": list(spec.lines), "lanes": list(spec.lanes)}
+        if spec.first:
+            found[key]["first"] = spec.first
+    return found
 
 
-def file_orders(spec: FileSpec, axes: tuple[str, ...]) -> dict[str, list[str] | str | int]:
-    """Which axes the files, the lines (slowest first) and the lanes of a tensor are, and how many positions at most."""
-    fields = _fields(spec)
-    orders: dict[str, list[str] | str | int] = {
-        "files": fields,
-        "lines": [axis for axis in axes if axis not in (*fields, spec.lanes)],
-        "lanes": spec.lanes,
-    }
-    return orders if spec.first is None else {**orders, "first": spec.first}
+def to_plain(layout: Layout) -> dict[str, Any]:
+    """Plain values for a manifest; `layout_from` is the inverse."""
+    files = [{k: v for k, v in asdict(spec).items() if v not in (None, (), {}, False)} for spec in layout.files]
+    return {"name": layout.name, "about": layout.about, "files": [{k: _plain(v) for k, v in f.items()} for f in files]}
 
 
-def _fields(spec: FileSpec) -> list[str]:
-    return [field for _, field, _, _ in string.Formatter().parse(spec.name) if field]
-
-
-def _files(spec: FileSpec, axes: tuple[str, ...], tensor: NDArray[np.integer], fmt: IntFormat) -> Iterator[VectorFile]:
-    fields = _fields(spec)
-    lines = [axis for axis in axes if axis not in (*fields, spec.lanes)]
-    if spec.first is not None:
-        position = next(d for d, axis in enumerate(axes) if axis in ("nij", "onij"))
-        tensor = tensor[(slice(None),) * position + (slice(spec.first),)]
-    ordered = tensor.transpose([axes.index(axis) for axis in (*fields, *lines, spec.lanes)])
-    counts = ordered.shape[: len(fields)]
-    header = header_lines(spec.header, ordered.shape[-1])
-    for index in itertools.product(*map(range, counts)):
-        name = spec.name.format(**dict(zip(fields, index, strict=True)))
-        if spec.single is not None and set(counts) <= {1}:
-            name = spec.single
-        yield VectorFile(name, ordered[index].reshape(-1, ordered.shape[-1]), fmt, header)
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

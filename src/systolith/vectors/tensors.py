@@ -1,0 +1,163 @@
+"""The tensors of a layer on the array by named axes, and their arrangement into words.
+
+Everything here only gathers, pads with 0 and reorders, so the same code that arranges values to be written arranges
+the *places* of values when files are read back (`places` of `read.py`): reading is writing, run over indices.
+
+| tensor | axes | |
+|---|---|---|
+| `act` | itile, row (or ic); nij or ij | nij: the padded map, ij: the map alone |
+| `weight` | itile, row (or ic); otile, col (or oc); kij | |
+| `psum` | itile; otile, col (or oc); kij; nij or onij | onij: only the nij that an output needs under that kij |
+| `out` | otile, col (or oc); onij | |
+| `address` | onij, kij | `kij*Np + nij` of the psum that the output needs, Np positions a map |
+| `act_os` | fold, pixel; ic; kij | output stationary: what output position `fold*rows + pixel` takes |
+| `weight_os` | otile, col (or oc); ic; kij | |
+| `out_os` | fold, pixel; otile, col (or oc) | |
+
+`ic` is `itile*rows + row` without the lanes that have no channel, `oc` the same of `otile*cols + col`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import Mapping
+from systolith.formats import BadInput
+
+Ints = NDArray[np.integer]
+
+AXES = {
+    "act": ("itile", "row", "ic", "nij", "ij"),
+    "weight": ("itile", "row", "ic", "otile", "col", "oc", "kij"),
+    "psum": ("itile", "otile", "col", "oc", "kij", "nij", "onij"),
+    "out": ("otile", "col", "oc", "onij"),
+    "address": ("onij", "kij"),
+    "act_os": ("fold", "pixel", "ic", "kij"),
+    "weight_os": ("otile", "col", "oc", "ic", "kij"),
+    "out_os": ("fold", "pixel", "otile", "col", "oc"),
+}
+"""The axes of each tensor, alternatives included."""
+
+SOURCES = {"act": "act", "weight": "weight", "psum": "psum", "out": "out"}
+SOURCES |= {"act_os": "act", "weight_os": "weight", "out_os": "out"}
+"""The array that each tensor is made of: activations (C, H, W), weights (O, C, KH, KW), psums
+(ic_tile, oc_tile, kij, nij, col), outputs (O, OH, OW). `address` is made of the geometry alone."""
+
+
+def folds(mapping: Mapping) -> int:
+    """Groups of `rows` output positions, output stationary."""
+    return -(-mapping.onijs // mapping.spec.rows)
+
+
+def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[Ints, list[str]]:
+    """The tensor with the alternatives that `axes` names, and the names of its dimensions.
+
+    Args:
+        source: the array of `SOURCES`; ignored for `address`.
+        axes: those that a file mentions.
+    """
+    conv, spec = mapping.conv, mapping.spec
+    if tensor == "act":
+        if "ij" in axes:
+            value = _tiled(source.reshape(conv.in_channels, -1), mapping.ic_tiles, spec.rows)
+            names = ["itile", "row", "ij"]
+        else:
+            value, names = mapping.act_tiles(source).swapaxes(1, 2), ["itile", "row", "nij"]
+    elif tensor == "weight":
+        # (ic_tile, oc_tile, kij, col, row)
+        value, names = mapping.weight_tiles_of(source), ["itile", "otile", "kij", "col", "row"]
+    elif tensor == "psum":
+        value, names = source, ["itile", "otile", "kij", "nij", "col"]
+        if "onij" in axes:
+            windows = mapping.windows()
+            value = np.stack([source[:, :, k, windows[k]] for k in range(mapping.kijs)], axis=2)
+            names[3] = "onij"
+    elif tensor == "out":
+        value = _tiled(source.reshape(conv.out_channels, -1), mapping.oc_tiles, spec.cols)
+        names = ["otile", "col", "onij"]
+    elif tensor == "address":
+        windows = mapping.windows() + np.arange(mapping.kijs)[:, None] * mapping.nijs
+        value, names = windows.T, ["onij", "kij"]
+    elif tensor == "act_os":
+        padded = mapping.act_tiles(source).swapaxes(1, 2).reshape(-1, mapping.nijs)[: conv.in_channels]
+        steps = padded[:, mapping.windows()]  # (ic, kij, onij)
+        value = _tiled(steps.transpose(2, 0, 1), folds(mapping), spec.rows)
+        names = ["fold", "pixel", "ic", "kij"]
+    elif tensor == "weight_os":
+        flat = source.reshape(conv.out_channels, conv.in_channels, -1)
+        value, names = _tiled(flat, mapping.oc_tiles, spec.cols), ["otile", "col", "ic", "kij"]
+    else:
+        pixels = _tiled(source.reshape(conv.out_channels, -1).T, folds(mapping), spec.rows)
+        lanes = _tiled(np.moveaxis(pixels, -1, 0), mapping.oc_tiles, spec.cols)
+        value, names = lanes, ["otile", "col", "fold", "pixel"]
+    for merged, outer, inner, count in (
+        ("ic", "itile", "row", conv.in_channels),
+        ("oc", "otile", "col", conv.out_channels),
+    ):
+        if merged in axes and outer in names:
+            value, names = _merge(value, names, (outer, inner), merged, count)
+    return value, names
+
+
+def _tiled(values: Ints, tiles: int, size: int) -> Ints:
+    """(n, ...) to (tiles, size, ...), missing ones 0."""
+    padded = np.zeros((tiles * size, *values.shape[1:]), dtype=values.dtype)
+    padded[: len(values)] = values
+    return padded.reshape(tiles, size, *values.shape[1:])
+
+
+def _merge(value: Ints, names: list[str], parts: tuple[str, str], merged: str, count: int) -> tuple[Ints, list[str]]:
+    """The two axes as one of `count` channels, first."""
+    rest = [name for name in names if name not in parts]
+    ordered = value.transpose([names.index(name) for name in (*parts, *rest)])
+    return ordered.reshape(-1, *ordered.shape[2:])[:count], [merged, *rest]
+
+
+def base(term: str) -> str:
+    """The axis of a term: "-row%2" is of "row"."""
+    return term.lstrip("-").replace("%", "/").split("/")[0]
+
+
+def arrange(
+    where: str, value: Ints, names: list[str], files: list[str], lines: list[str], lanes: list[str]
+) -> Iterator[tuple[dict[str, int], Ints]]:
+    """One file after another: its index by axis, and its words (lines, lanes), lane 0 first.
+
+    Args:
+        where: the layout and tensor, for messages.
+        value, names: of `view`.
+        files: axes that get a file each.
+        lines, lanes: terms, the slowest first. A term is an axis, "-axis" for its reverse, "axis%n" for the index
+            within groups of n and "axis/n" for the group.
+
+    Raises:
+        BadInput: an axis is not mentioned and is longer than 1, or does not divide.
+    """
+    terms = [*files, *lines, *lanes]
+    for term in terms:
+        axis, mark = base(term), "%" if "%" in term else "/" if "/" in term else ""
+        if mark and axis in names:
+            group = int(term[term.index(mark) + 1 :])
+            at = names.index(axis)
+            if value.shape[at] % group:
+                raise BadInput(f"{where}: {term}: the {value.shape[at]} of axis {axis} are not whole groups of {group}")
+            value = value.reshape(*value.shape[:at], -1, group, *value.shape[at + 1 :])
+            names = [*names[:at], f"{axis}/{group}", f"{axis}%{group}", *names[at + 1 :]]
+    wanted = [term.lstrip("-") for term in terms]
+    for at, name in reversed(list(enumerate(names))):
+        if name not in wanted:
+            if value.shape[at] != 1:
+                raise BadInput(f"{where}: holds one {name}, the layer has {value.shape[at]} of them on this array")
+            value = value.squeeze(at)
+    names = [name for name in names if name in wanted]
+    value = value.transpose([names.index(name) for name in wanted])
+    flips = tuple(slice(None, None, -1 if term.startswith("-") else 1) for term in terms)
+    value = value[flips]
+    counts = value.shape[: len(files)]
+    shape = prod(value.shape[len(files) : len(files) + len(lines)]), prod(value.shape[len(files) + len(lines) :])
+    for index in np.ndindex(*counts):
+        yield dict(zip(files, index, strict=True)), value[index].reshape(shape)
