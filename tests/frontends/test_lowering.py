@@ -168,7 +168,7 @@ def test_a_residual_network_is_wired_as_it_is_written() -> None:
 def test_one_tensor_into_several_quantizers_and_adds() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         y = m.bn(m.a(x))
-        z = F.relu(y)
+        z = m.relu(y)
         # The tensor before and behind the ReLU, pooled and not, by six quantizers.
         u = m.add1(m.b(z), m.c(y))
         v = m.add2(y, y)
@@ -182,6 +182,7 @@ def test_one_tensor_into_several_quantizers_and_adds() -> None:
         b=conv(weight_bits=2, act_bits=2),
         c=conv(act_bits=8),
         d=conv(act_bits=3),
+        relu=nn.ReLU(),
         pool=nn.MaxPool2d(2),
         fc=QuantLinear(64, 5),
         **{f"add{i}": QuantAdd(3 + i) for i in range(1, 6)},
@@ -750,6 +751,14 @@ REFUSALS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "flatten the map": (
         lambda: Written(lambda m, x: m.fc(torch.flatten(m.a(x), 2)), a=stem(), fc=QuantLinear(64, 5)).eval(),
         "^flatten: only flattening of all but the batch is lowered, found start 2, end -1",
+    ),
+    "torch.flatten of a part": (
+        lambda: tail(lambda m, x: torch.flatten(m.a(x), 1, 2)),
+        "^flatten: only flattening of all but the batch is lowered, found start 1, end 2",
+    ),
+    "method flatten of a part": (
+        lambda: tail(lambda m, x: m.a(x).flatten(1, end_dim=2)),
+        "^flatten: only flattening of all but the batch is lowered, found start 1, end 2",
     ),
     "nn.Flatten of a part": (
         lambda: tail(lambda m, x: m.part(m.a(x)), part=nn.Flatten(1, 2)),

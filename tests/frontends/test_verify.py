@@ -167,6 +167,8 @@ def require_found(
         assert found.first == first
         for name in right.requantizes:
             assert found.codes[name] == (before[name].size, int((before[name] != after[name]).sum()))
+        assert np.array_equal(np.concatenate(found.trained), before["class"])
+        assert np.array_equal(np.concatenate(found.integer), after["class"])
         codes, logits, classes = found.equalities()
         different = [int((before[name] != after[name]).sum()) for name in ("13", "class")]
         assert (codes.first, codes.holds) == (first, False)
