@@ -70,21 +70,27 @@ def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]
 
     Without torch where the file holds it; lowered now where it does not.
     """
-    from systolith.network.file import network_of
-    from systolith.store import is_checkpoint, load_model_file, model_path
-
-    path = model_path(model)
-    if not is_checkpoint(path):
-        file = load_model_file(path)
-        network = network_of(file, path)
-        if network is not None:
-            return network, dict(file.run)
+    network, metadata = stored_network(model)
+    if network is not None:
+        return network, metadata
     require_extra("torch", "torch", f"{verb} of a model that is not lowered yet (`systolith lower` writes one)")
     from systolith.frontends.lowering import lower
     from systolith.models import load
 
     trained, run = load(model)
     return lower(trained).network, dict(run)
+
+
+def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
+    """The integer network in a model's file, None where it holds none, and the metadata of the run."""
+    from systolith.network.file import network_of
+    from systolith.store import is_checkpoint, load_model_file, model_path
+
+    path = model_path(model)
+    if is_checkpoint(path):
+        return None, {}
+    file = load_model_file(path)
+    return network_of(file, path), dict(file.run)
 
 
 def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[str, ...] = ()) -> None:

@@ -21,8 +21,6 @@ def evaluate(
     common.require_extra("torch", "torch", "evaluate")
     import numpy as np
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
 
     from systolith.formats import BadInput
     from systolith.models import load
@@ -40,11 +38,10 @@ def evaluate(
     total = min(limit, len(pictures)) if limit > 0 else len(pictures)
     images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
     begin, answers = time.perf_counter(), []
-    with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
-        task = bar.add_task("evaluating", total=total)
+    with common.progress("evaluating", total) as advance:
         for part in images.split(500):
             answers.append(predict(network, part).numpy())
-            bar.advance(task, len(part))
+            advance(sum(map(len, answers)))
     rate = total / (time.perf_counter() - begin)
     # A network may know more classes than the data set names, never fewer.
     size = max(len(pictures.classes), network.config.classes)

@@ -43,11 +43,10 @@ def run(
     from systolith.equality import Equality, compare
     from systolith.frontends.lowering import lower
     from systolith.frontends.torch import recover
-    from systolith.frontends.verify import by_reference, compare_pictures, prove
+    from systolith.frontends.verify import compare_pictures, of_results, prove
     from systolith.models import load
-    from systolith.network.file import network_of
     from systolith.network.reference import run as execute
-    from systolith.store import is_checkpoint, load_model_file, model_path, require_free
+    from systolith.store import require_free
     from systolith.vectors import find_layout, verify_bundle, write_bundle
 
     require_free(out, force)
@@ -60,12 +59,12 @@ def run(
     trained, metadata = load(model)
     recovered = recover(trained, layer, pixels)
     lowered = lower(trained)
-    path = model_path(model)
-    network = (None if is_checkpoint(path) else network_of(load_model_file(path), path)) or lowered.network
+    network = common.stored_network(model)[0] or lowered.network
     proofs = prove(lowered, network)
-    codes, logits, _ = compare_pictures(lowered, network, by_reference(network), pixels[None]).equalities()
-    (taken,), last = network[layer].inputs, network.steps[-1].inputs[0]
     integers = execute(network, pixels[None])
+    compared = compare_pictures(lowered, network, lambda _: of_results(network, integers), pixels[None])
+    codes, logits, _ = compared.equalities()
+    (taken,), last = network[layer].inputs, network.steps[-1].inputs[0]
     result = layer_on_array(network, layer, integers[taken][0], options)
     facts = {
         "model": {"name": model, "run": dict(metadata)},

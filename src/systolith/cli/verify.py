@@ -49,8 +49,7 @@ def verify(
     from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
     from systolith.models import load
     from systolith.network.execute import plan
-    from systolith.network.file import load_network, network_of
-    from systolith.store import is_checkpoint, load_model_file, model_path
+    from systolith.network.file import load_network
 
     if executor not in EXECUTORS:
         raise BadInput(f"--executor {executor!r}: expected one of {', '.join(EXECUTORS)}")
@@ -62,10 +61,7 @@ def verify(
         spec = ArraySpec(rows, cols, 8, 8, psum_bits)  # lanes for every layer; they do not change a sum
     trained, run = load(model)
     lowered = lower(trained)
-    path = network or model_path(model)
-    own = None if is_checkpoint(path) else network_of(load_model_file(path), path)
-    if network is not None:
-        own = load_network(network)
+    own = load_network(network) if network is not None else common.stored_network(model)[0]
     source = f"{network}" if network else "in the model file" if own is not None else "lowered now"
     integers = own or lowered.network
     pixels, labels, pictures = _pictures(data, limit, integers.values[integers.input.name].shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,11 +120,15 @@ def by_reference(network: IntegerNetwork) -> Executor:
     """The referee, plain NumPy integers."""
 
     def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        results = reference.run(network, batch.numpy())
-        codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
-        return torch.from_numpy(results[network.steps[-1].inputs[0]]), codes
+        return of_results(network, reference.run(network, batch.numpy()))
 
     return run
+
+
+def of_results(network: IntegerNetwork, results: Mapping[str, NDArray[np.int64]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What an `Executor` returns, of the results of `reference.run`."""
+    codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
+    return torch.from_numpy(results[network.steps[-1].inputs[0]]), codes
 
 
 def by_onnx(network: IntegerNetwork) -> Executor:

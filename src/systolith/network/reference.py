@@ -66,12 +66,10 @@ def run(network: IntegerNetwork, pixels: NDArray[np.uint8], until: str | None = 
     size = network.values[network.input.name].shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != size:
         raise BadInput(f"expected uint8 pictures (N, {', '.join(map(str, size))}), found {pixels.dtype} {pixels.shape}")
-    wanted = {until or network.steps[-1].name}
+    wanted = {network[until].name if until is not None else network.steps[-1].name}
     for step in reversed(network.steps):
         if step.name in wanted:
             wanted.update(step.inputs)
-    if until is not None:
-        _ = network[until]
     results: dict[str, NDArray[np.int64]] = {}
     for step in network.steps:
         if step.name in wanted:

@@ -25,7 +25,7 @@ from systolith.network import Conv
 from systolith.network.graph import require_act
 from systolith.store import atomic_folder
 from systolith.vectors.layout import Layout, find_layout, layout_from, orders, to_plain, vector_files
-from systolith.vectors.text import decode_file, encode_file
+from systolith.vectors.text import decode_file, encode_file, require_count
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
 
@@ -196,8 +196,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     for file in vector_files(stored, layout):
         lanes = file.words.shape[1]
         found = decode_file(folder / file.name, lanes, file.fmt, file.header, file.style)
-        if len(found) != len(file.words):
-            raise BadInput(f"{folder / file.name}: expected {len(file.words)} words, found {len(found)}")
+        require_count(folder / file.name, len(found), len(file.words), len(file.header))
         # Padded positions and lanes without a channel are words like any other.
         outcome = compare(file.name, file.words, found, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different

@@ -19,7 +19,6 @@ import string
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -176,20 +175,24 @@ class VectorFile:
     header: tuple[str, ...]
 
 
-@cache
+def _shipped() -> dict[str, Path]:
+    """The files of the layouts in the package; each is called as its layout."""
+    return {path.stem: path for path in sorted((ASSETS / "layouts").glob("*.toml"), key=lambda path: path.stem)}
+
+
 def presets() -> dict[str, Layout]:
     """The layouts in the package, by name."""
-    found = [read_layout(path) for path in (ASSETS / "layouts").glob("*.toml")]
-    return {layout.name: layout for layout in sorted(found, key=lambda layout: layout.name)}
+    return {name: read_layout(path) for name, path in _shipped().items()}
 
 
 def find_layout(name: str) -> Layout:
     """A preset by name, or the layout of a `.toml` file; `BadInput` lists the presets."""
-    if name in presets():
-        return presets()[name]
+    shipped = _shipped()
+    if name in shipped:
+        return read_layout(shipped[name])
     if name.endswith(".toml"):
         return read_layout(Path(name))
-    raise BadInput(f"no layout {name!r}: expected one of {', '.join(presets())}, or the path of a .toml file")
+    raise BadInput(f"no layout {name!r}: expected one of {', '.join(shipped)}, or the path of a .toml file")
 
 
 def read_layout(path: Path) -> Layout:

@@ -19,7 +19,7 @@ from systolith.formats import BadInput
 from systolith.vectors.layout import FileSpec, Layout, spec_files
 from systolith.vectors.shape import Shape
 from systolith.vectors.tensors import SOURCES
-from systolith.vectors.text import decode_file
+from systolith.vectors.text import decode_file, require_count
 
 SOURCE_AXES = {
     "act": ("ic", "i", "j"),
@@ -112,15 +112,9 @@ def read_folder(folder: Path, layout: Layout, geometry: Geometry) -> Reading:
         for file in spec_files(layout, spec, mapping, places):
             path = folder / file.name
             words = decode_file(path, file.words.shape[1], file.fmt, file.header, file.style)
-            _require_count(path, len(words), len(file.words), len(file.header))
+            require_count(path, len(words), len(file.words), len(file.header))
             _put_back(path, file.words, words, values, known, source, len(file.header))
     return reading
-
-
-def _require_count(path: Path, found: int, expected: int, header: int = 0) -> None:
-    if found != expected:
-        line = min(found, expected) + header + 1
-        raise BadInput(f"{path}: line {line}: expected {expected} words, found {found}")
 
 
 def _put_back(
@@ -161,7 +155,7 @@ def _addresses(folder: Path, layout: Layout, spec: FileSpec, mapping: Mapping) -
     first = ""
     for file in spec_files(layout, spec, mapping, np.zeros(0, dtype=np.int64)):
         words = decode_file(folder / file.name, file.words.shape[1], file.fmt, file.header, file.style)
-        _require_count(folder / file.name, len(words), len(file.words), len(file.header))
+        require_count(folder / file.name, len(words), len(file.words), len(file.header))
         outcome = compare(file.name, file.words, words, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different
         first = first or (outcome.first and f"{file.name} {outcome.first}")

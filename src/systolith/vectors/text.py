@@ -131,6 +131,13 @@ def decode_file(
     return from_bits(bits.reshape(-1, lanes, fmt.bits), fmt.signed)[:, ::-1]
 
 
+def require_count(path: Path, found: int, expected: int, header: int = 0) -> None:
+    """Raise `BadInput` naming the line, behind `header` lines, where words are missing or too many."""
+    if found != expected:
+        line = min(found, expected) + header + 1
+        raise BadInput(f"{path}: line {line}: expected {expected} words, found {found}")
+
+
 def _skip_header(path: Path, content: bytes, header: Sequence[str]) -> tuple[bytes, int]:
     start = 0
     for number, line in enumerate(header, 1):

@@ -165,14 +165,15 @@ def _suspects(result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> tuple[
 
 def _gives(mistaken: Mistaken, result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> bool:
     words: dict[str, NDArray[np.integer]] = {}
-    for spec in dict.fromkeys((d.golden.spec.tensor, d.golden.spec.name) for d in dumps):
-        file_spec = next(s for s in layout.files if (s.tensor, s.name) == spec)
+    for spec in layout.files:
+        if not any(d.golden.spec is spec for d in dumps):
+            continue
         source = mistaken.out
-        if file_spec.tensor == "psum":
+        if spec.tensor == "psum":
             source = mistaken.psum
         elif mistaken.relu is not None:
-            file_spec = replace(file_spec, relu=mistaken.relu)
-        words |= {file.name: file.words for file in spec_files(layout, file_spec, result.mapping, source)}
+            spec = replace(spec, relu=mistaken.relu)
+        words |= {file.name: file.words for file in spec_files(layout, spec, result.mapping, source)}
     if any(d.extra or d.wrong(words[d.golden.name]).any() for d in dumps):
         return False
     return any((words[d.golden.name] != d.golden.words).any() for d in dumps)
