@@ -49,16 +49,17 @@ def require_integers(name: str, values: NDArray) -> None:
         raise BadInput(f"{name}: expected integers, found dtype {values.dtype}")
 
 
-def require_fit(name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] = ()) -> None:
+def require_fit(name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] = (), first: int = 0) -> None:
     """Raise `BadInput` naming the tensor, the index, the value and the range of the first misfit.
 
-    `axes` names the dimensions in the message.
+    `axes` names the dimensions in the message; the first of them counts from `first`.
     """
     require_integers(name, values)
     if values.size == 0 or (int(values.min()) >= fmt.lo and int(values.max()) <= fmt.hi):
         return
     index = np.unravel_index(int(np.argmax((values < fmt.lo) | (values > fmt.hi))), values.shape)
-    where = ", ".join(f"{axes[d]} {int(i)}" if d < len(axes) else str(int(i)) for d, i in enumerate(index))
+    counted = [int(i) + (first if d == 0 else 0) for d, i in enumerate(index)]
+    where = ", ".join(f"{axes[d]} {i}" if d < len(axes) else str(i) for d, i in enumerate(counted))
     raise BadInput(
         f"{name}[{where}] is {int(values[index])}, outside the range {fmt.lo}..{fmt.hi} of {fmt.bits} "
         f"{'signed' if fmt.signed else 'unsigned'} bits"

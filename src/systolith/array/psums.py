@@ -24,6 +24,11 @@ def psum_dtype(mapping: Mapping) -> type[np.signedinteger[Any]]:
     return np.int32 if mapping.spec.psum_bits <= 32 else np.int64
 
 
+def psum_shape(mapping: Mapping) -> tuple[int, int, int, int, int]:
+    """(ic_tile, oc_tile, kij, nij, col)"""
+    return mapping.ic_tiles, mapping.oc_tiles, mapping.kijs, mapping.nijs, mapping.spec.cols
+
+
 def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[np.signedinteger]]:
     """The psums of one oc_tile after another: (ic_tile, kij, nij, col), as wide as `psum_dtype`.
 
@@ -67,8 +72,7 @@ def _row_by_row(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[
 
 def all_psums(mapping: Mapping, act: NDArray[np.integer]) -> NDArray[np.signedinteger]:
     """Every psum at once: (ic_tile, oc_tile, kij, nij, col). For layers whose psums do not fit memory, `iter_psums`."""
-    shape = (mapping.ic_tiles, mapping.oc_tiles, mapping.kijs, mapping.nijs, mapping.spec.cols)
-    psums = np.empty(shape, dtype=psum_dtype(mapping))
+    psums = np.empty(psum_shape(mapping), dtype=psum_dtype(mapping))
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
         psums[:, oc_tile] = block
     return psums

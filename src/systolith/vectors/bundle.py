@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,23 @@ from systolith import __version__
 from systolith.array import ArrayResult, ArraySpec, Mapping
 from systolith.array.layer import OUT_AXES, accumulate_all
 from systolith.array.psums import AXES as PSUM_AXES
-from systolith.array.psums import all_psums
+from systolith.array.psums import all_psums, psum_shape
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
 from systolith.network.graph import require_act
 from systolith.store import atomic_folder
-from systolith.vectors.layout import Layout, find_layout, layout_from, orders, to_plain, vector_files
-from systolith.vectors.text import decode_file, encode_file, require_count
+from systolith.vectors.layout import (
+    Layout,
+    VectorFile,
+    find_layout,
+    layout_from,
+    orders,
+    sources,
+    to_plain,
+    vector_files,
+)
+from systolith.vectors.text import decode_file, require_count
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
 
@@ -53,29 +63,64 @@ def write_bundle(
     """
     folder = Path(folder)
     chosen = layout if isinstance(layout, Layout) else find_layout(layout)
-    words = 0
-    sums: dict[str, str] = {}
     with atomic_folder(folder, force) as temporary:
-        for file in vector_files(result, chosen):
-            content = encode_file(file.name, file.words, file.fmt, file.header, file.style)
-            (temporary / file.name).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / file.name).write_bytes(content)
-            sums[file.name] = hashlib.sha256(content).hexdigest()
-            words += len(file.words)
-        np.savez(temporary / TENSORS, **_tensors(result))  # type: ignore[arg-type]
-        sums[TENSORS] = _sha256(temporary / TENSORS)
-        (temporary / MANIFEST).write_text(json.dumps(_manifest(result, chosen, sums), indent=1) + "\n")
-        size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())
+        written = fill(temporary, result.mapping, sources(result), chosen, vector_files(result, chosen))
+    return replace(written, folder=folder)
+
+
+def fill(
+    folder: Path,
+    mapping: Mapping,
+    arrays: MappingType[str, NDArray[np.integer]],
+    layout: Layout,
+    files: Iterable[VectorFile],
+    release: Callable[[], None] = lambda: None,
+) -> Written:
+    """Write a bundle's files into an existing folder, one after another.
+
+    Args:
+        arrays: `act`, `weight`, `out`, and `psum` unless the bundle goes without; they may be views of a file.
+        files: the vector files.
+        release: called after each piece, to let go of what was mapped for it.
+    """
+    words = size = 0
+    sums: dict[str, str] = {}
+    for file in files:
+        path, digest = folder / file.name, hashlib.sha256()
+        if path.parent != folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as out:
+            for piece in file.encode():
+                out.write(piece)
+                digest.update(piece)
+                size += len(piece)
+        sums[file.name] = digest.hexdigest()
+        words += file.shape[0]
+        release()
+    _save(folder / TENSORS, {**arrays, **_settings(mapping)}, release)
+    sums[TENSORS] = _sha256(folder / TENSORS)
+    manifest = json.dumps(manifest_of(mapping, layout, sums, _shapes(arrays)), indent=1) + "\n"
+    (folder / MANIFEST).write_text(manifest)
+    size += (folder / TENSORS).stat().st_size + len(manifest)
     return Written(folder, len(sums) + 1, words, size)
 
 
-def _tensors(result: ArrayResult) -> dict[str, NDArray[Any]]:
-    conv, spec = result.mapping.conv, result.mapping.spec
+def _save(path: Path, arrays: MappingType[str, NDArray[np.integer]], release: Callable[[], None]) -> None:
+    """What `np.savez` writes, but no more than one index of an array's first axis at a time in memory."""
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            # A ZipInfo of its own has no time of day: the same tensors are the same bytes.
+            with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                header = np.lib.format.header_data_from_array_1_0(array[:0] if array.ndim else array)
+                np.lib.format.write_array_header_1_0(member, {**header, "fortran_order": False, "shape": array.shape})
+                for piece in array if array.ndim else (array,):
+                    member.write(piece.tobytes())
+                    release()
+
+
+def _settings(mapping: Mapping) -> dict[str, NDArray[np.integer]]:
+    conv, spec = mapping.conv, mapping.spec
     return {
-        "act": result.act,
-        "weight": conv.weight,
-        "psum": result.psum,
-        "out": result.out,
         "rows": np.array(spec.rows),
         "cols": np.array(spec.cols),
         "act_bits": np.array(spec.act_bits),
@@ -87,8 +132,15 @@ def _tensors(result: ArrayResult) -> dict[str, NDArray[Any]]:
     }
 
 
-def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) -> dict[str, Any]:
-    mapping, conv, spec = result.mapping, result.mapping.conv, result.mapping.spec
+def _shapes(arrays: MappingType[str, NDArray[np.integer]]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def manifest_of(
+    mapping: Mapping, layout: Layout, sums: MappingType[str, str], shapes: MappingType[str, list[int]]
+) -> dict[str, Any]:
+    """The manifest: `sums` is the SHA-256 of each file, `shapes` those of the tensors in `tensors.npz`."""
+    conv, spec = mapping.conv, mapping.spec
     return {
         "format": "systolith-bundle",
         "version": 1,
@@ -126,6 +178,7 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
             "oc_tiles": mapping.oc_tiles,
             "passes": mapping.passes,
         },
+        "tensors": dict(shapes),
         "layout": to_plain(layout),
         "sha256": dict(sums),
     }
@@ -134,10 +187,22 @@ def _manifest(result: ArrayResult, layout: Layout, sums: MappingType[str, str]) 
 def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
     """The tensors of a bundle as an `ArrayResult`, and its manifest.
 
+    Psums that the bundle was written without are computed from its activations and weights.
+
     Raises:
         BadInput: not a bundle, or an incomplete or damaged one.
     """
-    folder = Path(folder)
+    mapping, arrays, manifest = _read(Path(folder))
+    psum, shape = arrays.get("psum"), psum_shape(mapping)
+    if psum is not None and (psum.shape[:3] != shape[:3] or psum.shape[4:] != shape[4:] or psum.shape[3] > shape[3]):
+        raise BadInput(f"{folder}: not a readable bundle (psums of shape {psum.shape}, expected {shape})")
+    if psum is None or psum.shape != shape:
+        psum = all_psums(mapping, arrays["act"])
+    return ArrayResult(mapping, arrays["act"], psum, arrays["out"]), manifest
+
+
+def _read(folder: Path) -> tuple[Mapping, dict[str, NDArray[Any]], dict[str, Any]]:
+    """The layer on the array, what `tensors.npz` holds of act, weight, psum and out, and the manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         with np.load(folder / TENSORS, allow_pickle=False) as file:
@@ -157,17 +222,19 @@ def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
             dilation,
         )
         require_act(conv, t["act"])
+        arrays = {name: t[name] for name in ("act", "weight", "psum", "out") if name in t}
         for name in ("psum", "out"):
-            require_integers(f"{TENSORS} {name}", t[name])
-        mapping = Mapping(conv, spec, *t["act"].shape[1:])
-        return ArrayResult(mapping, t["act"], t["psum"], t["out"]), manifest
+            if name in manifest["tensors"]:
+                require_integers(f"{TENSORS} {name}", arrays[name])
+        return Mapping(conv, spec, *t["act"].shape[1:]), arrays, manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise BadInput(f"{folder}: not a readable bundle ({error})") from None
 
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -176,35 +243,39 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     """Read a bundle back and recompute it.
 
     Returns:
-        psums and outputs against those recomputed from `act` and `weight`, every word of every text file against
-        `tensors.npz`, and every file against its SHA-256 in the manifest.
+        psums and outputs of `tensors.npz`, and every word of every text file, against those recomputed from its `act`
+        and `weight`; and every file against its SHA-256 in the manifest.
 
     Raises:
         BadInput: a file is missing, malformed, or of another number of words.
     """
     folder = Path(folder)
-    stored, manifest = read_bundle(folder)
-    mapping, layout = stored.mapping, layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
-    psum = all_psums(mapping, stored.act)
-    equalities = [
-        compare("psums read back = recomputed", psum, stored.psum, PSUM_AXES),
-        compare("outputs read back = recomputed", accumulate_all(mapping, psum), stored.out, OUT_AXES),
-    ]
+    mapping, stored, manifest = _read(folder)
+    layout = layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
+    psum = all_psums(mapping, stored["act"])
+    whole = ArrayResult(mapping, stored["act"], psum, accumulate_all(mapping, psum))
+    equalities = []
+    if "psum" in stored:
+        # Of a bundle written with fewer nij these are the first ones.
+        first_nijs = psum[:, :, :, : stored["psum"].shape[3]] if stored["psum"].ndim == 5 else psum
+        equalities.append(compare("psums read back = recomputed", first_nijs, stored["psum"], PSUM_AXES))
+    equalities.append(compare("outputs read back = recomputed", whole.out, stored["out"], OUT_AXES))
     compared = different = 0
     first = ""
     sums = {TENSORS: _sha256(folder / TENSORS)}
-    for file in vector_files(stored, layout):
-        lanes = file.words.shape[1]
+    for file in vector_files(whole, layout):
+        count, lanes = file.shape
         found = decode_file(folder / file.name, lanes, file.fmt, file.header, file.style)
-        require_count(folder / file.name, len(found), len(file.words), len(file.header))
+        require_count(folder / file.name, len(found), count, len(file.header))
         # Padded positions and lanes without a channel are words like any other.
         outcome = compare(file.name, file.words, found, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different
         first = first or (outcome.first and f"{file.name} {outcome.first}")
         sums[file.name] = _sha256(folder / file.name)
-    equalities.append(Equality("vector files read back = tensors", compared, different, first))
+    if layout.files:
+        equalities.append(Equality("vector files read back = recomputed", compared, different, first))
     # Rebuilt from what was read: a manifest that says anything else than the files do is found here too.
-    expected = json.loads(json.dumps(_manifest(stored, layout, sums)))
+    expected = json.loads(json.dumps(manifest_of(mapping, layout, sums, _shapes(stored))))
     wrong = [f"{key}" for key in expected if key != "tool" and manifest.get(key) != expected[key]]
     wrong += [f"{name} is extra" for name in manifest["sha256"] if name not in sums]
     entries = len(expected) - 1

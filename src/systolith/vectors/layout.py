@@ -19,6 +19,7 @@ import string
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from systolith.array.sfp import relu
 from systolith.formats import BadInput, IntFormat
 from systolith.store import ASSETS
 from systolith.vectors import tensors
-from systolith.vectors.text import CONTAINERS, RADIXES, Style
+from systolith.vectors.text import CONTAINERS, RADIXES, Style, encode_blocks
 
 _FIELD = re.compile(r"([a-z]+)([+-]\d+)?")
 _TERM = re.compile(r"-?[a-z]+([/%]\d+)?")
@@ -144,6 +145,11 @@ class FileSpec:
         """Every axis mentioned."""
         return {tensors.base(term) for term in (*self.lines, *self.lanes)} | set(self.axes_of_files)
 
+    @property
+    def by_window(self) -> bool:
+        """Whether it holds only the psums that an output needs."""
+        return self.tensor == "psum" and "onij" in self.axes
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -161,7 +167,8 @@ class VectorFile:
     Attributes:
         spec: what it is a file of.
         name: relative to the folder.
-        words: integers (lines, lanes), lane 0 first: values, or places while reading.
+        values: integers, or their places while reading; the first `line_axes` axes are the lines', the slowest first,
+            the others the lanes'. A view, of a psum file on the disk as well as of an array.
         fmt: of a lane.
         style: how a word becomes characters.
         header: lines before the words.
@@ -169,10 +176,37 @@ class VectorFile:
 
     spec: FileSpec
     name: str
-    words: NDArray[np.integer]
+    values: NDArray[np.integer]
+    line_axes: int
     fmt: IntFormat
     style: Style
     header: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Lines and lanes."""
+        return prod(self.values.shape[: self.line_axes]), prod(self.values.shape[self.line_axes :])
+
+    @property
+    def words(self) -> NDArray[np.integer]:
+        """All of it: (lines, lanes), lane 0 first."""
+        return self.values.reshape(self.shape)
+
+    def blocks(self, most: int = 1 << 15) -> Iterator[NDArray[np.integer]]:
+        """`words` in order, at most so many lines at a time."""
+        lengths, lanes = self.values.shape[: self.line_axes], self.shape[1]
+        # The innermost axes that make a block of at most `most` lines are taken whole, the next one in slices.
+        axis = next((a for a in range(len(lengths)) if prod(lengths[a + 1 :]) <= most), len(lengths))
+        step = max(1, most // max(1, prod(lengths[axis + 1 :])))
+        for index in np.ndindex(*lengths[:axis]):
+            block = self.values[index]
+            for first in range(0, lengths[axis] if axis < len(lengths) else 1, step):
+                part = block[first : first + step] if axis < len(lengths) else block
+                yield part.reshape(-1, lanes)
+
+    def encode(self) -> Iterator[bytes]:
+        """The file's content, in pieces; `BadInput` if a value does not fit its lane."""
+        return encode_blocks(self.name, self.blocks(), self.shape, self.fmt, self.header, self.style)
 
 
 def _shipped() -> dict[str, Path]:
@@ -331,12 +365,13 @@ def spec_files(layout: Layout, spec: FileSpec, mapping: Mapping, source: NDArray
     files, style = spec.axes_of_files, Style(spec.radix, spec.container)
     counts = {axis: value.shape[names.index(axis)] for axis in files}
     seen: set[str] = set()
-    for index, words in tensors.arrange(where, value, names, files, list(spec.lines), list(spec.lanes)):
+    for index, values in tensors.arrange(where, value, names, files, list(spec.lines), list(spec.lanes)):
         name = spec.file_name(index, counts)
         if name in seen:
             raise BadInput(f"{where}: two files would be called {name}")
         seen.add(name)
-        yield VectorFile(spec, name, words, fmt, style, header_lines(spec, words.shape[1]))
+        header = header_lines(spec, prod(values.shape[len(spec.lines) :]))
+        yield VectorFile(spec, name, values, len(spec.lines), fmt, style, header)
 
 
 def vector_files(result: ArrayResult, layout: Layout) -> Iterator[VectorFile]:
@@ -345,10 +380,19 @@ def vector_files(result: ArrayResult, layout: Layout) -> Iterator[VectorFile]:
     Raises:
         BadInput: an axis that the layout has no place for, or two files of one name.
     """
-    given, seen = sources(result), set[str]()
+    return files_of(result.mapping, sources(result), layout)
+
+
+def files_of(
+    mapping: Mapping, given: dict[str, NDArray[np.integer]], layout: Layout, windowed: NDArray[np.integer] | None = None
+) -> Iterator[VectorFile]:
+    """The same from the arrays of `sources`; psums by onij from `windowed` instead, if that is given."""
+    seen: set[str] = set()
     for spec in layout.files:
-        source = given[tensors.SOURCES[spec.tensor]] if spec.tensor != "address" else given["act"]
-        for file in spec_files(layout, spec, result.mapping, source):
+        source = given["act" if spec.tensor == "address" else tensors.SOURCES[spec.tensor]]
+        if spec.by_window and windowed is not None:
+            source = windowed
+        for file in spec_files(layout, spec, mapping, source):
             if file.name in seen:
                 raise BadInput(f"layout {layout.name}: two tensors have a file called {file.name}")
             seen.add(file.name)

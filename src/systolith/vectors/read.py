@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping, run_layer
+from systolith.array.psums import psum_shape
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.vectors.layout import FileSpec, Layout, spec_files
@@ -48,7 +49,7 @@ class Geometry:
         return {
             "act": self.shape.act_shape,
             "weight": self.shape.weight_shape,
-            "psum": (m.ic_tiles, m.oc_tiles, m.kijs, m.nijs, self.spec.cols),
+            "psum": psum_shape(m),
             "out": (self.shape.out_channels, *m.output_shape),
         }
 
@@ -111,8 +112,8 @@ def read_folder(folder: Path, layout: Layout, geometry: Geometry) -> Reading:
         places = np.arange(1, prod(shape) + 1).reshape(shape)
         for file in spec_files(layout, spec, mapping, places):
             path = folder / file.name
-            words = decode_file(path, file.words.shape[1], file.fmt, file.header, file.style)
-            require_count(path, len(words), len(file.words), len(file.header))
+            words = decode_file(path, file.shape[1], file.fmt, file.header, file.style)
+            require_count(path, len(words), file.shape[0], len(file.header))
             _put_back(path, file.words, words, values, known, source, len(file.header))
     return reading
 
@@ -154,8 +155,8 @@ def _addresses(folder: Path, layout: Layout, spec: FileSpec, mapping: Mapping) -
     compared = different = 0
     first = ""
     for file in spec_files(layout, spec, mapping, np.zeros(0, dtype=np.int64)):
-        words = decode_file(folder / file.name, file.words.shape[1], file.fmt, file.header, file.style)
-        require_count(folder / file.name, len(words), len(file.words), len(file.header))
+        words = decode_file(folder / file.name, file.shape[1], file.fmt, file.header, file.style)
+        require_count(folder / file.name, len(words), file.shape[0], len(file.header))
         outcome = compare(file.name, file.words, words, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different
         first = first or (outcome.first and f"{file.name} {outcome.first}")

@@ -20,7 +20,6 @@ the *places* of values when files are read back (`places` of `read.py`): reading
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
     """The tensor with the alternatives that `axes` names, and the names of its dimensions.
 
     Args:
-        source: the array of `SOURCES`; ignored for `address`.
+        source: the array of `SOURCES`; ignored for `address`. For psums by onij it may be `windowed` already.
         axes: those that a file mentions.
     """
     conv, spec = mapping.conv, mapping.spec
@@ -73,8 +72,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
     elif tensor == "psum":
         value, names = source, ["itile", "otile", "kij", "nij", "col"]
         if "onij" in axes:
-            windows = mapping.windows()
-            value = np.stack([source[:, :, k, windows[k]] for k in range(mapping.kijs)], axis=2)
+            value = source if source.shape[3] == mapping.onijs else windowed(mapping, source)
             names[3] = "onij"
     elif tensor == "out":
         value = _tiled(source.reshape(conv.out_channels, -1), mapping.oc_tiles, spec.cols)
@@ -103,6 +101,13 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
     return value, names
 
 
+def windowed(mapping: Mapping, psum: Ints) -> Ints:
+    """Of psums (ic_tile, oc_tile, kij, nij, col) those that an output needs: (ic_tile, oc_tile, kij, onij, col)."""
+    # As many onij as nij there are only where each output needs one nij, its own: then nothing changes.
+    windows = mapping.windows()
+    return np.stack([psum[:, :, kij, windows[kij]] for kij in range(mapping.kijs)], axis=2)
+
+
 def _tiled(values: Ints, tiles: int, size: int) -> Ints:
     """(n, ...) to (tiles, size, ...), missing ones 0."""
     padded = np.zeros((tiles * size, *values.shape[1:]), dtype=values.dtype)
@@ -125,7 +130,7 @@ def base(term: str) -> str:
 def arrange(
     where: str, value: Ints, names: list[str], files: list[str], lines: list[str], lanes: list[str]
 ) -> Iterator[tuple[dict[str, int], Ints]]:
-    """One file after another: its index by axis, and its words (lines, lanes), lane 0 first.
+    """One file after another: its index by axis, and its values, a view: the axes of the lines, then of the lanes.
 
     Args:
         where: the layout and tensor, for messages.
@@ -157,7 +162,5 @@ def arrange(
     value = value.transpose([names.index(name) for name in wanted])
     flips = tuple(slice(None, None, -1 if term.startswith("-") else 1) for term in terms)
     value = value[flips]
-    counts = value.shape[: len(files)]
-    shape = prod(value.shape[len(files) : len(files) + len(lines)]), prod(value.shape[len(files) + len(lines) :])
-    for index in np.ndindex(*counts):
-        yield dict(zip(files, index, strict=True)), value[index].reshape(shape)
+    for index in np.ndindex(*value.shape[: len(files)]):
+        yield dict(zip(files, index, strict=True)), value[index]

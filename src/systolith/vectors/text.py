@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from systolith.formats import BadInput, IntFormat, from_bits, require_fit, to_bi
 
 RADIXES = ("bin", "hex", "dec")
 CONTAINERS = ("text", "readmem", "mif", "coe", "npy")
+_MIF_END = b"END;\n"
 _DIGITS = {"bin": "01", "hex": "0123456789abcdefABCDEF"}
 _NAMES = {"bin": "binary", "hex": "hexadecimal"}
 
@@ -40,31 +41,85 @@ def encode_file(
     Raises:
         BadInput: a value does not fit `fmt`; it is never truncated.
     """
-    style = style or Style()
+    count, lanes = words.shape
+    return b"".join(encode_blocks(name, [words], (count, lanes), fmt, header, style or Style()))
+
+
+def encode_blocks(
+    name: str,
+    blocks: Iterable[NDArray[np.integer]],
+    shape: tuple[int, int],
+    fmt: IntFormat,
+    header: Sequence[str],
+    style: Style,
+) -> Iterator[bytes]:
+    """The same piece by piece: `blocks` are the words in order, `shape` is (lines, lanes) of them all."""
+    count, lanes = shape
+    at = 0
+    yield _begin(shape, fmt, header, style)
+    for words in blocks:
+        if style.container == "npy":
+            require_fit(name, words, fmt, ("line", "lane"), at)
+            yield np.ascontiguousarray(words, dtype=np.int64).tobytes()
+        else:
+            content = encode_words(name, words, fmt, style.radix, at)
+            yield content if style.container == "text" else _entries(content, at, count, style.container)
+        at += len(words)
+    if style.container == "mif":
+        yield _MIF_END
+
+
+def encoded_size(shape: tuple[int, int], fmt: IntFormat, header: Sequence[str], style: Style) -> int:
+    """The bytes that `encode_blocks` makes of words (lines, lanes); of decimal ones the most that they can be."""
+    count, lanes = shape
+    size = len(_begin(shape, fmt, header, style))
     if style.container == "npy":
-        require_fit(name, words, fmt, ("line", "lane"))
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(words, dtype=np.int64))
-        return buffer.getvalue()
-    content = encode_words(name, words, fmt, style.radix)
-    if style.container == "text":
-        return "".join(f"{line}\n" for line in header).encode("ascii") + content
-    lines = content.decode("ascii").splitlines()
-    if style.container == "readmem":
-        text = "".join(f"@{at:x} {line}\n" for at, line in enumerate(lines))
-    elif style.container == "mif":
-        body = "".join(f"{at:x} : {line};\n" for at, line in enumerate(lines))
-        start = f"DEPTH = {len(lines)};\nWIDTH = {words.shape[1] * fmt.bits};\nADDRESS_RADIX = HEX;\n"
-        text = f"{start}DATA_RADIX = {style.radix.upper()};\nCONTENT BEGIN\n{body}END;\n"
+        return size + 8 * count * lanes
+    if style.radix == "dec":
+        word = lanes * (max(len(str(fmt.lo)), len(str(fmt.hi))) + 1) - 1
     else:
+        word = lanes * fmt.bits if style.radix == "bin" else -(-lanes * fmt.bits // 4)
+    around = {"text": "\n", "readmem": "@ \n", "mif": " : ;\n", "coe": ",\n"}[style.container]
+    size += count * (word + len(around))
+    if style.container in ("readmem", "mif"):
+        # Every address has a digit, those from 16 a second one, those from 256 a third ...
+        size += sum(max(0, count - (16**digits if digits else 0)) for digits in range(16))
+    return size + (len(_MIF_END) if style.container == "mif" else 0)
+
+
+def _begin(shape: tuple[int, int], fmt: IntFormat, header: Sequence[str], style: Style) -> bytes:
+    """What stands before the words."""
+    count, lanes = shape
+    if style.container == "npy":
+        buffer = io.BytesIO()
+        plain = np.lib.format.header_data_from_array_1_0(np.zeros((0, lanes), dtype=np.int64))
+        np.lib.format.write_array_header_1_0(buffer, {**plain, "shape": shape})
+        return buffer.getvalue()
+    if style.container == "mif":
+        start = f"DEPTH = {count};\nWIDTH = {lanes * fmt.bits};\nADDRESS_RADIX = HEX;\n"
+        return f"{start}DATA_RADIX = {style.radix.upper()};\nCONTENT BEGIN\n".encode("ascii")
+    if style.container == "coe":
         base = {"bin": 2, "hex": 16}[style.radix]
-        text = f"memory_initialization_radix = {base};\nmemory_initialization_vector =\n" + ",\n".join(lines) + ";\n"
-    return text.encode("ascii")
+        return f"memory_initialization_radix = {base};\nmemory_initialization_vector =\n".encode("ascii")
+    return "".join(f"{line}\n" for line in header).encode("ascii")
 
 
-def encode_words(name: str, words: NDArray[np.integer], fmt: IntFormat, radix: str = "bin") -> bytes:
-    """ASCII lines of `words` (lines, lanes), each ended by a newline; `BadInput` if a value does not fit `fmt`."""
-    require_fit(name, words, fmt, ("line", "lane"))
+def _entries(content: bytes, first: int, count: int, container: str) -> bytes:
+    """Plain lines, the first of them word `first` of `count`, as entries of a container."""
+    lines = enumerate(content.decode("ascii").splitlines(), first)
+    if container == "readmem":
+        return "".join(f"@{at:x} {line}\n" for at, line in lines).encode("ascii")
+    if container == "mif":
+        return "".join(f"{at:x} : {line};\n" for at, line in lines).encode("ascii")
+    return "".join(f"{line}{',' if at + 1 < count else ';'}\n" for at, line in lines).encode("ascii")
+
+
+def encode_words(name: str, words: NDArray[np.integer], fmt: IntFormat, radix: str = "bin", first: int = 0) -> bytes:
+    """ASCII lines of `words` (lines, lanes), each ended by a newline; `BadInput` if a value does not fit `fmt`.
+
+    `first` is the number of lines before these, for the message.
+    """
+    require_fit(name, words, fmt, ("line", "lane"), first)
     if radix == "dec":
         return "".join(f"{' '.join(map(str, word))}\n" for word in words[:, ::-1].tolist()).encode("ascii")
     count, lanes = words.shape
