@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from conftest import pictures
-from systolith.training.augment import crop, flip
+from systolith.training.augment import crop, cutout, flip
 
 
 def test_crop_is_a_window_of_the_reflected_picture() -> None:
@@ -24,3 +24,13 @@ def test_flip_mirrors_the_chosen() -> None:
     got = flip(images, torch.tensor([True, False]))
     assert (got[0].numpy() == images[0].numpy()[:, :, ::-1]).all()
     assert torch.equal(got[1], images[1])
+
+
+def test_cutout_blackens_a_square_and_nothing_else() -> None:
+    images = torch.from_numpy(pictures(3)).clamp(min=1)
+    got = cutout(images, torch.tensor([[0, 0], [10, 31], [16, 16]]), 8)
+    # Rows and columns centre - 4 .. centre + 3, as far as they are in the picture.
+    for n, (rows, cols) in enumerate([((0, 4), (0, 4)), ((6, 14), (27, 32)), ((12, 20), (12, 20))]):
+        expected = images[n].clone()
+        expected[:, rows[0] : rows[1], cols[0] : cols[1]] = 0
+        assert torch.equal(got[n], expected)

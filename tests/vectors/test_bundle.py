@@ -212,7 +212,7 @@ def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: p
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle.np, "savez", full)  # by then the text files are written
+    monkeypatch.setattr(bundle, "ZipFile", full)  # by then the text files are written
     for target, force in (("new", False), ("b", True)):
         with pytest.raises(BadInput, match="No space left on device"):
             write_bundle(result(1), tmp_path / target, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def accumulate(mapping: Mapping, block: NDArray[np.integer], oc_tile: int) -> ND
     windows = mapping.windows()
     first = oc_tile * spec.cols
     channels = min(spec.cols, conv.out_channels - first)
-    lo, hi = (b[first : first + channels] for b in conv.bounds())
+    lo, hi = replace(conv, weight=conv.weight[first : first + channels]).bounds()
     safe = int(lo.min()) >= spec.psum_format.lo and int(hi.max()) <= spec.psum_format.hi
     acc = np.zeros((mapping.onijs, channels), dtype=np.int64)
     for kij in range(mapping.kijs):

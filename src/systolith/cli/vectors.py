@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from systolith.cli import common, options, stimulus
+from systolith.cli import common, layers, options, stimulus
 from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from systolith.array import ArrayResult
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from systolith.array import ArraySpec
+    from systolith.network import Conv
 
 
 def vectors(
+    positional: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The same as --model.")] = None,
     tensors: Annotated[
         Path | None,
         typer.Option(
@@ -23,10 +29,10 @@ def vectors(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help=f"As in `run`. [default: {DEFAULT_MODEL}]")] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help=f"As in `run`. [default: {DEFAULT_LAYER}]")] = None,
-    image: options.Image = None,
+    layer: layers.Layers = None,
+    image: layers.Images = None,
     data: options.Data = None,
-    index: options.Index = None,
+    index: layers.Indices = None,
     made: stimulus.Stimulus = None,
     channels: stimulus.Channels = None,
     size: stimulus.Size = None,
@@ -43,73 +49,69 @@ def vectors(
     array: options.Array = "8x8",
     act_bits: options.ActBits = 4,
     weight_bits: options.WeightBits = 4,
-    psum_bits: options.PsumBits = "16",
+    psum_bits: Annotated[
+        str | None,
+        typer.Option(
+            "--psum-bits",
+            help="Width of the accumulator, or `auto`: the least safe one. [default: 16; of --layer all at least 16]",
+        ),
+    ] = None,
     overflow: options.Overflow = "error",
     layout: options.LayoutName = "course",
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")] = Path("build/vectors"),
+    tiles: layers.Tiles = None,
+    limit_nij: layers.LimitNij = None,
+    no_psum: layers.NoPsum = False,
+    yes: layers.Yes = False,
+    jobs: layers.Jobs = None,
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder, or that of several, DIR/LAYER.")] = Path(
+        "build/vectors"
+    ),
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the golden vectors of a layer of a model, of your own integers (--tensors), or of a --stimulus."""
+    """Write the golden vectors of a model's layers, of your own integers (--tensors), or of a --stimulus."""
+    from systolith.formats import BadInput
     from systolith.store import require_free
-    from systolith.vectors import find_layout, write_bundle
+    from systolith.vectors import find_layout
+    from systolith.vectors.stream import Psums
 
     require_free(out, force)
     find_layout(layout)
-    spec = (array, act_bits, weight_bits, psum_bits, overflow)
+    if positional is not None and model is not None:
+        raise BadInput(f"expected one model, found {positional} and --model {model}")
+    model = model or positional
+    grow = psum_bits is None and overflow == "error"
+    spec = (array, act_bits, weight_bits, psum_bits or "16", overflow)
     others = {"--model": model, "--layer": layer, "--image": image, "--data": data, "--index": index}
+    parts = {"--tiles": tiles, "--limit-nij": limit_nij, "--no-psum": no_psum, "--yes": yes, "--jobs": jobs}
     shape = {
         **{"--channels": channels, "--input": size, "--kernel": kernel, "--padding": padding, "--stride": stride},
         **{"--dilation": dilation, "--signed-act": signed_act, "--most-negative": most_negative},
         **{"--act-range": act_range, "--weight-range": weight_range, "--density": density, "--seed": seed},
     }
     if made is not None:
-        common.go_without("--stimulus makes its own layer: it", {"--tensors": tensors, **others})
+        common.go_without("--stimulus makes its own layer: it", {"--tensors": tensors, **others, **parts})
         stimulus.write_stimulus(made, shape, spec, out, layout, force, as_json)
         return
     common.go_without("a layer of a model or of --tensors (no --stimulus given)", shape)
     if tensors is not None:
         common.go_without("--tensors brings its own layer and activations: it", others)
-        result = from_tensors(tensors, spec)
+        found = from_tensors(tensors, spec)
     else:
-        from systolith.cli.run import find_layer, layer_on_array
-        from systolith.network.reference import run
-
-        common.make_spec(*spec)
-        network, _ = common.find_network(model or DEFAULT_MODEL, "vectors")
-        node = find_layer(network, layer or DEFAULT_LAYER)
-        pixels, source, notes = common.find_picture(image, data, index)
-        for text in notes:
-            common.note(f"{source}: {text}")
-        (taken,) = network[node.name].inputs
-        result = layer_on_array(network, node.name, run(network, pixels[None], taken)[taken][0], spec)
-    warning = result.mapping.bound_warning()
-    if warning:
-        common.note(f"warning: {warning}")
-    written = write_bundle(result, out, layout, force)
-    if as_json:
-        common.print_json(
-            {
-                "folder": str(out),
-                "files": written.files,
-                "words": written.words,
-                "bytes": written.bytes,
-                "layout": layout,
-                "psum_bits": result.mapping.spec.psum_bits,
-                "warnings": [warning] if warning else [],
-            }
-        )
-    else:
-        print(f"{written.files} files in {out}, {written.words:,} words, {written.bytes:,} bytes, layout {layout}")
+        found = layers.layers_of(model or DEFAULT_MODEL, layer or DEFAULT_LAYER, image, data, index, spec, grow)
+    psums = Psums(not no_psum, limit_nij)
+    layers.write_layers(found, out, layout, tiles, psums, yes, jobs, force, as_json)
 
 
-def from_tensors(path: Path, options: tuple[str, int, int, str, str]) -> ArrayResult:
-    """The user's own integers on the array that `options` (of `common.make_spec`) describe."""
+def from_tensors(
+    path: Path, options: tuple[str, int, int, str, str]
+) -> Iterator[tuple[str, Conv, NDArray[np.integer], ArraySpec]]:
+    """The user's own integers on the array that `options` (of `common.make_spec`) describe, as `layers_of`."""
     import numpy as np
 
-    from systolith.array import run_layer
     from systolith.formats import BadInput, IntFormat
     from systolith.network import Conv
+    from systolith.network.graph import require_act
 
     spec = common.make_spec(*options)
     try:
@@ -133,4 +135,5 @@ def from_tensors(path: Path, options: tuple[str, int, int, str, str]) -> ArrayRe
     act = given["act"]
     if act.ndim != 3:
         raise BadInput(f"--tensors {path}: act: expected shape (C, H, W), found {act.shape}")
-    return run_layer(conv, act, common.settle(spec, options[3], conv, *act.shape[1:]))
+    require_act(conv, act)
+    yield "", conv, act, common.settle(spec, options[3], conv, *act.shape[1:])

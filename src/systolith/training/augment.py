@@ -26,3 +26,17 @@ def crop(images: Tensor, shifts: Tensor, pad: int = 4) -> Tensor:
 def flip(images: Tensor, which: Tensor) -> Tensor:
     """Mirror left-right the pictures where `which` (bool, N) is true."""
     return torch.where(which[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, centres: Tensor, size: int) -> Tensor:
+    """Black out a `size` x `size` square of each picture (DeVries, Taylor, "Cutout", 2017), less what lies outside.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        centres: int64 (N, 2), row and column in the square's middle (of an even size: the first behind it).
+    """
+    first = centres - size // 2
+    rows = torch.arange(images.shape[2], device=images.device) - first[:, 0, None]
+    cols = torch.arange(images.shape[3], device=images.device) - first[:, 1, None]
+    inside = ((rows >= 0) & (rows < size))[:, :, None] & ((cols >= 0) & (cols < size))[:, None, :]
+    return images.masked_fill(inside[:, None], 0)

@@ -29,7 +29,7 @@ from systolith.models import build, save_model
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
-from systolith.training.augment import crop, flip
+from systolith.training.augment import crop, cutout, flip
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.fault import first_bad_parameter, locate
@@ -76,12 +76,15 @@ def batches(
     gen = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
     order = torch.randperm(count, generator=gen)
     shifts = torch.randint(0, 9, (count, 2), generator=gen)
+    centres = torch.stack([torch.randint(0, side, (count,), generator=gen) for side in images.shape[2:]], 1)
     size = min(recipe.batch, count)
     for at in range(start * size, count - size + 1, size):
         index = order[at : at + size][rank::world]
         where = index.to(images.device)
         batch = crop(images[where], shifts[index].to(images.device))
         batch = flip(batch, (flipped[index] ^ bool(epoch % 2)).to(images.device))
+        if recipe.cutout:
+            batch = cutout(batch, centres[index].to(images.device), recipe.cutout)
         yield batch.contiguous(memory_format=torch.channels_last), labels[where]
 
 

@@ -21,6 +21,7 @@ class Recipe:
         momentum, weight_decay: of Muon or SGD; clip values take no decay.
         schedule: "triangle" (up over `warmup` of all steps, then linearly to zero) or "constant".
         label_smoothing: of the cross entropy.
+        cutout: side of the square that is blacked out in each training picture; 0 for none.
         logit_scale: the loss sees `logits * logit_scale` (weights of unit deviation make large logits).
         init_from: start from this recipe's (or checkpoint's) weights, where name and shape agree.
         teacher: distil from this recipe (or checkpoint).
@@ -49,6 +50,7 @@ class Recipe:
     schedule: str = "triangle"
     warmup: float = 0.15
     label_smoothing: float = 0.1
+    cutout: int = 0
     logit_scale: float = 1 / 32
     init_from: str = ""
     teacher: str = ""
@@ -113,6 +115,7 @@ _RANGES = (
     ("warmup", 0, 1),
     ("momentum", 0, 1),
     ("distill", 0, 1),
+    ("cutout", 0, 1000),
     ("train_limit", 0, 10**9),
     ("seed", 0, 2**31),
 )

@@ -35,6 +35,7 @@ from systolith.vectors.layout import (
     to_plain,
     vector_files,
 )
+from systolith.vectors.tensors import blocks
 from systolith.vectors.text import decode_file, require_count
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
@@ -94,9 +95,9 @@ def fill(
                 out.write(piece)
                 digest.update(piece)
                 size += len(piece)
+                release()
         sums[file.name] = digest.hexdigest()
         words += file.shape[0]
-        release()
     _save(folder / TENSORS, {**arrays, **_settings(mapping)}, release)
     sums[TENSORS] = _sha256(folder / TENSORS)
     manifest = json.dumps(manifest_of(mapping, layout, sums, _shapes(arrays)), indent=1) + "\n"
@@ -106,14 +107,14 @@ def fill(
 
 
 def _save(path: Path, arrays: MappingType[str, NDArray[np.integer]], release: Callable[[], None]) -> None:
-    """What `np.savez` writes, but no more than one index of an array's first axis at a time in memory."""
+    """What `np.savez` writes, a few megabytes at a time in memory."""
     with ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             # A ZipInfo of its own has no time of day: the same tensors are the same bytes.
             with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 header = np.lib.format.header_data_from_array_1_0(array[:0] if array.ndim else array)
                 np.lib.format.write_array_header_1_0(member, {**header, "fortran_order": False, "shape": array.shape})
-                for piece in array if array.ndim else (array,):
+                for piece in blocks(array, array.ndim, 1 << 20):
                     member.write(piece.tobytes())
                     release()
 

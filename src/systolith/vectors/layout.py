@@ -194,15 +194,8 @@ class VectorFile:
 
     def blocks(self, most: int = 1 << 15) -> Iterator[NDArray[np.integer]]:
         """`words` in order, at most so many lines at a time."""
-        lengths, lanes = self.values.shape[: self.line_axes], self.shape[1]
-        # The innermost axes that make a block of at most `most` lines are taken whole, the next one in slices.
-        axis = next((a for a in range(len(lengths)) if prod(lengths[a + 1 :]) <= most), len(lengths))
-        step = max(1, most // max(1, prod(lengths[axis + 1 :])))
-        for index in np.ndindex(*lengths[:axis]):
-            block = self.values[index]
-            for first in range(0, lengths[axis] if axis < len(lengths) else 1, step):
-                part = block[first : first + step] if axis < len(lengths) else block
-                yield part.reshape(-1, lanes)
+        for block in tensors.blocks(self.values, self.line_axes, most):
+            yield block.reshape(-1, self.shape[1])
 
     def encode(self) -> Iterator[bytes]:
         """The file's content, in pieces; `BadInput` if a value does not fit its lane."""

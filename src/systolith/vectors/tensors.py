@@ -20,6 +20,7 @@ the *places* of values when files are read back (`places` of `read.py`): reading
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,3 +165,17 @@ def arrange(
     value = value[flips]
     for index in np.ndindex(*value.shape[: len(files)]):
         yield dict(zip(files, index, strict=True)), value[index]
+
+
+def blocks(value: Ints, axes: int, most: int) -> Iterator[Ints]:
+    """Views of consecutive parts, which cut only the first `axes` axes: at most `most` indices of these a part."""
+    lengths = value.shape[:axes]
+    if not axes:
+        yield value
+        return
+    # The innermost axes that hold at most `most` indices are taken whole, the next one in slices.
+    axis = next(a for a in range(axes) if prod(lengths[a + 1 :]) <= most)
+    step = max(1, most // max(1, prod(lengths[axis + 1 :])))
+    for index in np.ndindex(*lengths[:axis]):
+        for first in range(0, lengths[axis], step):
+            yield value[index][first : first + step]

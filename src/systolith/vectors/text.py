@@ -54,7 +54,6 @@ def encode_blocks(
     style: Style,
 ) -> Iterator[bytes]:
     """The same piece by piece: `blocks` are the words in order, `shape` is (lines, lanes) of them all."""
-    count, lanes = shape
     at = 0
     yield _begin(shape, fmt, header, style)
     for words in blocks:
@@ -63,7 +62,7 @@ def encode_blocks(
             yield np.ascontiguousarray(words, dtype=np.int64).tobytes()
         else:
             content = encode_words(name, words, fmt, style.radix, at)
-            yield content if style.container == "text" else _entries(content, at, count, style.container)
+            yield content if style.container == "text" else _entries(content, at, shape[0], style.container)
         at += len(words)
     if style.container == "mif":
         yield _MIF_END
