@@ -4,8 +4,8 @@
 
 Ours is `stream_bundle` and `read_folder` as `systolith vectors --layer all` and `convert` call them: psums computed,
 text written, hashed, `tensors.npz` and all; then every file read back, every word compared. MB are those of the text.
-The files are in memory (/dev/shm) where there is such a place: creating one on a disk takes 0.1 ms and more, as the last
-rows show.
+The files are in memory (/dev/shm) where there is such a place: creating one on a disk takes 0.1 ms and more, as the
+last rows show.
 Rivals, on one psum file of the largest map and scaled up: text put together character by character, `numpy.savetxt` of
 the bits, and for reading Python's `int(text, 2)` of every lane.
 """
