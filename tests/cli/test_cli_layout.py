@@ -112,7 +112,7 @@ def test_check_of_a_dump(tmp_path: Path, bundle: Path) -> None:
     (dump / "out.txt").write_text("\n".join(["x" * 16 + golden[0][16:], *golden[1:]]) + "\n")
     result = call("check", bundle, "--against", dump)
     assert result.returncode == 1
-    assert "out.txt, line 4, lane 7: layer random, output channel 7 at (0, 0)" in result.stdout
+    assert "out.txt, line 1, lane 7: layer random, output channel 7 at (0, 0)" in result.stdout
     assert "1 words wrong, 16 expected" in result.stdout.splitlines()[-1]
     value = call("check", bundle, "--against", dump, "--json")
     assert value.returncode == 1
