@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/systolith run --out build/run --force
 
 test: lint
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -rs -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow

@@ -373,7 +373,7 @@ def _value(text: str, radix: str, width: int, where: str) -> str:
         return ""
     negative = radix == "dec" and word.startswith("-")
     digits = word[1:] if negative else word
-    if radix == "dec" and set(digits) in ({"x"}, {"z"}):
+    if radix == "dec" and not negative and set(digits) in ({"x"}, {"z"}):
         return digits[0] * width
     if not digits or not set(digits) <= set(_DIGITS[radix]):
         name = {"bin": "binary", "hex": "hexadecimal", "dec": "decimal"}[radix]

@@ -186,7 +186,7 @@ def _narrow(mapping: Mapping, exact: Ints, tiles: Ints, weights: Ints) -> Iterat
         by_row = _rows(tiles, weights, bits)
         if not np.array_equal(by_row, psum):
             out = _sums(mapping, _parts(mapping, by_row, windows), bits, True)
-            yield Mistaken(f"{name}, after each row", by_row, out, family=name)
+            yield Mistaken(f"{name} after each row", by_row, out, family=name)
 
 
 def operands(result: ArrayResult, index: tuple[int, ...]) -> str:
