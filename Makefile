@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/systolith run --out build/run --force
 
 test: lint
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -rs -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -33,7 +33,7 @@ bench: $(READY)
 # A changed lock or pyproject installs again; otherwise this does nothing.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,dev]'
 	touch $@
 
 clean:

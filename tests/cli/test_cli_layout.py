@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_check_of_a_dump(tmp_path: Path, bundle: Path) -> None:
     (dump / "out.txt").write_text("\n".join(["x" * 16 + golden[0][16:], *golden[1:]]) + "\n")
     result = call("check", bundle, "--against", dump)
     assert result.returncode == 1
-    assert "out.txt, line 4, lane 7: layer random, output channel 7 at (0, 0)" in result.stdout
+    assert "out.txt, line 1, lane 7: layer random, output channel 7 at (0, 0)" in result.stdout
     assert "1 words wrong, 16 expected" in result.stdout.splitlines()[-1]
     value = call("check", bundle, "--against", dump, "--json")
     assert value.returncode == 1
@@ -127,3 +128,31 @@ def test_check_names_a_mistake(tmp_path: Path, bundle: Path) -> None:
     result = call("check", bundle, "--against", tmp_path / "n")
     assert result.returncode == 1
     assert result.stdout.splitlines()[-1] == "verdict  NOT EQUAL: matches 'no ReLU' at 340 of 340 words"
+
+
+def test_check_of_a_log_and_of_a_waveform(tmp_path: Path, bundle: Path) -> None:
+    golden = words(bundle / "out.txt")
+    log = tmp_path / "out.csv"
+    log.write_text("".join(f"{at},{word}\n" for at, word in enumerate(golden)))
+    result = call("check", bundle, "--against", log, code=NO_TORCH)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "verdict  all equal: 16 words"
+    log.write_text("".join(f"{at},{int(word, 2) & -2:x}\n" for at, word in enumerate(golden)))
+    result = call("check", bundle, "--against", log, "--radix", "hex", "--json", code=NO_TORCH)
+    assert result.returncode == 1, result.stderr
+    value = json.loads(result.stdout)
+    assert value["levels"] == {"output": {"words": 16, "different": sum(int(word, 2) & 1 for word in golden)}}
+    assert value["would_be"]["no ReLU"]["words"] < 16
+    assert "(time " in value["first"]
+    refuse(call("check", bundle, "--against", log, "--radix", "oct"), "--radix 'oct': expected one of bin, hex, dec")
+    refuse(call("check", bundle, "--against", log), "expected a binary value (--radix says another)")
+    wave = tmp_path / "w.vcd"
+    head = "$scope module top $end $var wire 128 o out $end $var wire 1 v valid $end $upscope $end $enddefinitions $end"
+    wave.write_text(head + "".join(f"\n#{2 * at}\n1v\nb{w} o\n#{2 * at + 1}\n0v" for at, w in enumerate(golden)) + "\n")
+    signals = ("--signal", "top.out", "--valid", "top.valid")
+    assert call("check", bundle, "--against", wave, *signals, code=NO_TORCH).returncode == 0
+    refuse(call("check", bundle, "--against", wave), "a waveform needs --signal and --valid")
+    without = NO_TORCH.replace("'torch'", "'pywellen'")
+    assert without != NO_TORCH
+    missing = call("check", bundle, "--against", wave, *signals, code=without)
+    refuse(missing, "`check of a .vcd file` needs pywellen, which is not installed: pip install 'systolith[waves]'")

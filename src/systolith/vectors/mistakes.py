@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping
-from systolith.array.layer import accumulate_all
-from systolith.array.sfp import fit
+from systolith.formats import IntFormat, least_signed_bits
 
 Ints = NDArray[np.integer]
 
@@ -22,100 +21,172 @@ class Mistaken:
     Attributes:
         name: in words.
         psum: (ic_tile, oc_tile, kij, nij, col).
-        out: (O, OH, OW), before ReLU unless `relu` says otherwise.
+        out: (oc_tiles*cols, OH, OW), lanes without a channel included, before ReLU unless `relu` says otherwise.
         relu: True and False force outputs after and before ReLU; None leaves them as the layout has them.
+        family: the mistake of which this is one form; forms that leave the same words are one answer.
+        unknown: bool like `psum` and `out`, where x is left; None where nowhere.
     """
 
     name: str
     psum: Ints
     out: Ints
     relu: bool | None = None
+    family: str = ""
+    unknown: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
 
 def mistakes(result: ArrayResult) -> Iterator[Mistaken]:
     """Every mistake that means something on this layer and array, one after another."""
     mapping = result.mapping
     spec, conv = mapping.spec, mapping.conv
-    tiles = mapping.act_tiles(result.act).astype(np.int64)  # (ic_tile, nij, row)
-    weights = mapping.weight_tiles().astype(np.int64)  # (ic_tile, oc_tile, kij, col, row)
+    tiles, weights = mapping.act_tiles(result.act), mapping.weight_tiles()
+    # The weights and activations as their lanes hold them, wide enough for every misreading.
+    tiles, weights = tiles.astype(np.int32), weights.astype(np.int32)
+    saturates, bits, windows = spec.overflow == "saturate", spec.psum_bits, mapping.windows()
 
-    def built(name: str, acts: Ints, kernels: Ints) -> Mistaken:
-        return _mistaken(name, mapping, _psums(acts, kernels))
+    def made(name: str, acts: Ints, kernels: Ints, family: str = "") -> Mistaken:
+        # A mistake overflows where the right sums do not: it is wrapped there, not refused.
+        psum = _rows(acts, kernels, bits) if saturates else _fit(_psums(acts, kernels), bits, False)
+        return Mistaken(name, psum, _sums(mapping, _parts(mapping, psum, windows), bits, saturates), family=family)
 
     if spec.rows == spec.cols:
-        yield built("weights transposed", tiles, weights.swapaxes(3, 4))
+        yield made("weights transposed", tiles, weights.swapaxes(3, 4))
     act, weight = spec.act_format(conv), spec.weight_format
-    if not act.signed:
-        yield built(
-            "activations taken as signed",
-            np.where(tiles >= 1 << (act.bits - 1), tiles - (1 << act.bits), tiles),
-            weights,
-        )
+    if act.signed:
+        yield made("activations taken as unsigned", tiles & ((1 << act.bits) - 1), weights)
     else:
-        yield built("activations taken as unsigned", np.where(tiles < 0, tiles + (1 << act.bits), tiles), weights)
-    yield built("weights taken as unsigned", tiles, np.where(weights < 0, weights + (1 << weight.bits), weights))
-    yield built("order of the rows reversed in one operand", tiles[..., ::-1], weights)
-    yield built("order of the columns reversed", tiles, weights[..., ::-1, :])
+        yield made("activations taken as signed", _fit(tiles, act.bits, False), weights)
+    yield made("weights taken as unsigned", tiles, weights & ((1 << weight.bits) - 1))
+    yield made("order of the rows reversed in one operand", tiles[..., ::-1], weights)
+    yield made("order of the columns reversed", tiles, weights[..., ::-1, :])
     if mapping.kijs > 1:
-        yield built("kij off by one: the weights of the kij before", tiles, np.roll(weights, 1, axis=2))
-        yield built("kij off by one: the weights of the kij behind", tiles, np.roll(weights, -1, axis=2))
-    yield from _wrong_windows(result)
-    for kij in range(mapping.kijs if mapping.kijs > 1 else 0):
-        kept = result.psum.copy()
-        kept[:, :, kij] = 0
-        yield Mistaken(f"kij {kij} missing", result.psum, accumulate_all(_exact(mapping), kept))
-    yield Mistaken("no ReLU", result.psum, result.out, relu=False)
-    yield Mistaken("ReLU where there is none", result.psum, result.out, relu=True)
-    for bits in range(spec.psum_bits - 1, 3, -1):
-        for overflow in ("wrap", "saturate"):
-            narrow = replace(mapping, spec=replace(spec, psum_bits=bits, overflow=overflow))
-            psum = fit(result.psum.astype(np.int64), narrow.spec, conv.name, ())
-            name = f"psums {'wrapped' if overflow == 'wrap' else 'saturated'} at {bits} bits"
-            yield Mistaken(name, psum, accumulate_all(narrow, psum))
+        off = "kij off by one"
+        yield made(f"{off}: the weights of the kij before", tiles, np.roll(weights, 1, axis=2), off)
+        yield made(f"{off}: the weights of the kij behind", tiles, np.roll(weights, -1, axis=2), off)
+    yield from _wrong_sums(result, bits, saturates)
+    plain = _sums(mapping, _parts(mapping, result.psum, windows), bits, saturates)
+    yield Mistaken("no ReLU", result.psum, plain, relu=False)
+    yield Mistaken("ReLU where there is none", result.psum, plain, relu=True)
+    exact = result.psum if spec.overflow == "error" else _psums(tiles, weights)
+    yield from _narrow(mapping, exact, tiles, weights)
+    if any(conv.padding):
+        ring = mapping.act_tiles(np.ones_like(result.act))[0, :, 0] == 0
+        out = np.broadcast_to(ring[windows].any(0).reshape(mapping.output_shape), plain.shape)
+        psum = np.broadcast_to(ring[:, None], result.psum.shape)
+        yield Mistaken("x instead of 0 in the padding", result.psum, plain, unknown=(psum, out))
 
 
 def _psums(tiles: Ints, weights: Ints) -> Ints:
     """(ic_tile, oc_tile, kij, nij, col) of activations (ic_tile, nij, row) and weights (..., kij, col, row)."""
-    return np.einsum("tnr,tokcr->toknc", tiles, weights, optimize=True)
+    ic_tiles, nijs, rows = tiles.shape
+    oc_tiles, kijs, cols = weights.shape[1:4]
+    most = rows * int(np.abs(tiles).max()) * int(np.abs(weights).max())
+    carrier = np.float32 if most < 1 << 24 else np.float64  # exact: whole numbers below 2^24, else below 2^53
+    left = tiles.astype(carrier)
+    psum = np.empty((ic_tiles, oc_tiles, kijs, nijs, cols), dtype=np.int32 if most < 1 << 31 else np.int64)
+    for oc_tile in range(oc_tiles):
+        right = weights[:, oc_tile].transpose(0, 3, 1, 2).reshape(ic_tiles, rows, -1).astype(carrier)
+        psum[:, oc_tile] = np.matmul(left, right).reshape(ic_tiles, nijs, kijs, cols).transpose(0, 2, 1, 3)
+    return psum
 
 
-def _exact(mapping: Mapping) -> Mapping:
-    """The same array with accumulators that nothing overflows: what a mistake computes is not refused here."""
-    return replace(mapping, spec=replace(mapping.spec, psum_bits=48, overflow="wrap"))
+def _rows(tiles: Ints, weights: Ints, bits: int) -> Ints:
+    """The same, each row's sum in a register that saturates at `bits`."""
+    shape = (tiles.shape[0], *weights.shape[1:3], tiles.shape[1], weights.shape[3])
+    most = int(np.abs(tiles).max()) * int(np.abs(weights).max())
+    psum = np.zeros(shape, dtype=np.int32 if max(most, 1 << bits) < 1 << 30 else np.int64)
+    tiles, weights = tiles.astype(psum.dtype), weights.astype(psum.dtype)
+    for row in range(tiles.shape[2]):
+        psum += tiles[:, None, None, :, row, None] * weights[:, :, :, None, :, row]
+        psum = _fit(psum, bits, True)
+    return psum
 
 
-def _mistaken(name: str, mapping: Mapping, psum: Ints) -> Mistaken:
-    """Psums and their sums in registers of the array's width."""
-    spec = mapping.spec
-    held = replace(mapping, spec=replace(spec, overflow="wrap" if spec.overflow == "error" else spec.overflow))
-    psum = fit(psum.astype(np.int64), held.spec, mapping.conv.name, ())
-    return Mistaken(name, psum, accumulate_all(held, psum))
+def _fit(values: Ints, bits: int, saturates: bool) -> Ints:
+    fmt = IntFormat(bits, signed=True)
+    if values.size and fmt.lo <= int(values.min()) and int(values.max()) <= fmt.hi:
+        return values
+    if saturates:
+        return np.clip(values, fmt.lo, fmt.hi)
+    return ((values - fmt.lo) & ((1 << bits) - 1)) + fmt.lo
 
 
-def _wrong_windows(result: ArrayResult) -> Iterator[Mistaken]:
-    """Right psums, added up at wrong addresses."""
-    mapping = result.mapping
-    (hp, wp), windows = mapping.padded_shape, mapping.windows()
-    kernels = [divmod(kij, mapping.conv.kernel[1]) for kij in range(mapping.kijs)]
-    unpadded = np.array([[ki * mapping.width + kj for ki, kj in kernels]]).T
+def _parts(mapping: Mapping, psum: Ints, addresses: NDArray[np.int64]) -> Ints:
+    """(kij, ic_tile, oc_tiles*cols, onij): the psums at `addresses` (kij, onij); outside the map 0."""
+    lanes = mapping.oc_tiles * mapping.spec.cols
+    parts = np.empty((mapping.kijs, mapping.ic_tiles, lanes, mapping.onijs), dtype=psum.dtype)
+    inside = (addresses >= 0) & (addresses < mapping.nijs)
+    for kij in range(mapping.kijs):
+        found = psum[:, :, kij, np.where(inside[kij], addresses[kij], 0)]  # (ic_tile, oc_tile, onij, col)
+        parts[kij] = found.swapaxes(2, 3).reshape(parts.shape[1:]) * inside[kij]
+    return parts
+
+
+def _sums(mapping: Mapping, parts: Ints, bits: int, saturates: bool) -> Ints:
+    """int64 (oc_tiles*cols, OH, OW) of `_parts`, in registers of `bits`: kij outer, ic_tile inner."""
+    steps = parts.reshape(-1, *parts.shape[2:])
+    if saturates:
+        total: Ints = np.zeros(steps.shape[1:], dtype=np.int64)
+        for step in steps:
+            total = _fit(total + step, bits, True)
+    else:
+        total = _fit(steps.sum(axis=0, dtype=np.int64), bits, False)
+    return total.reshape(-1, *mapping.output_shape)
+
+
+def _wrong_sums(result: ArrayResult, bits: int, saturates: bool) -> Iterator[Mistaken]:
+    """Right psums, added up at wrong addresses, or not all of them."""
+    mapping, windows = result.mapping, result.mapping.windows()
+    (sh, sw), (dh, dw), off = mapping.conv.stride, mapping.conv.dilation, "kij off by one"
+    ki, kj = (a[:, None] for a in np.divmod(np.arange(mapping.kijs), mapping.conv.kernel[1]))
     oi, oj = np.divmod(np.arange(mapping.onijs), mapping.output_shape[1])
-    start = oi * mapping.conv.stride[0] * mapping.width + oj * mapping.conv.stride[1]
-    wrong = {
-        "row stride wrong: the width without its padding": unpadded + start,
-        "one position late": windows + 1,
-        "one position early": windows - 1,
-    }
-    for name, addresses in wrong.items():
-        if (addresses == windows).all():
-            continue
-        inside = (addresses >= 0) & (addresses < hp * wp)
-        out = np.zeros((mapping.oc_tiles, mapping.spec.cols, mapping.onijs), dtype=np.int64)
-        for kij in range(mapping.kijs):
-            at = np.where(inside[kij], addresses[kij], 0)
-            found = result.psum[:, :, kij, at].sum(axis=0, dtype=np.int64) * inside[kij][None, :, None]
-            out += found.transpose(0, 2, 1)
-        flat = out.reshape(-1, mapping.onijs)[: mapping.conv.out_channels]
-        yield Mistaken(name, result.psum, flat.reshape(-1, *mapping.output_shape))
+
+    def strided(width: int, sh: int, sw: int) -> NDArray[np.int64]:
+        return (oi * sh + ki * dh) * width + oj * sw + kj * dw
+
+    wrong = [
+        ("row stride wrong: the width without its padding", strided(mapping.width, sh, sw), ""),
+        ("row stride wrong: the width of the output", strided(mapping.output_shape[1], sh, sw), ""),
+        ("stride taken as 1", strided(mapping.padded_shape[1], 1, 1), ""),
+        ("one position late", windows + 1, ""),
+        ("one position early", windows - 1, ""),
+    ]
+    if mapping.kijs > 1:
+        wrong += [
+            (f"{off}: the addresses of the kij before", np.roll(windows, 1, axis=0), off),
+            (f"{off}: the addresses of the kij behind", np.roll(windows, -1, axis=0), off),
+        ]
+    tried = [windows]
+    for name, addresses, family in wrong:
+        if not any(np.array_equal(addresses, other) for other in tried):
+            tried.append(addresses)
+            out = _sums(mapping, _parts(mapping, result.psum, addresses), bits, saturates)
+            yield Mistaken(name, result.psum, out, family=family)
+    parts = _parts(mapping, result.psum, windows)
+    for axis, name, count in ((0, "kij", mapping.kijs), (1, "ic_tile", mapping.ic_tiles)):
+        for index in range(count if count > 1 else 0):
+            kept = np.delete(parts, index, axis)
+            yield Mistaken(f"{name} {index} missing", result.psum, _sums(mapping, kept, bits, saturates))
+
+
+def _narrow(mapping: Mapping, exact: Ints, tiles: Ints, weights: Ints) -> Iterator[Mistaken]:
+    """Registers of fewer bits, or that overflow otherwise, in the array and behind it."""
+    spec, windows = mapping.spec, mapping.windows()
+    parts = _parts(mapping, exact, windows)
+    running = np.cumsum(parts.reshape(-1, *parts.shape[2:]), axis=0, dtype=np.int64)
+    lo, hi = (min(int(a.min()) for a in (exact, running)), max(int(a.max()) for a in (exact, running)))
+    held = max(least_signed_bits(lo, hi), least_signed_bits(*mapping.pass_bounds()))  # nothing overflows there
+    for bits in range(min(spec.psum_bits, held), 2, -1):
+        psum = _fit(exact, bits, False)
+        name = f"psums wrapped at {bits} bits"
+        yield Mistaken(name, psum, _sums(mapping, _parts(mapping, psum, windows), bits, False))
+        name = f"psums saturated at {bits} bits"
+        psum = _fit(exact, bits, True)
+        yield Mistaken(name, psum, _sums(mapping, _parts(mapping, psum, windows), bits, True), family=name)
+        by_row = _rows(tiles, weights, bits)
+        if not np.array_equal(by_row, psum):
+            out = _sums(mapping, _parts(mapping, by_row, windows), bits, True)
+            yield Mistaken(f"{name} after each row", by_row, out, family=name)
 
 
 def operands(result: ArrayResult, index: tuple[int, ...]) -> str:

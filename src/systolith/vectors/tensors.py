@@ -76,7 +76,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
             value = source if source.shape[3] == mapping.onijs else windowed(mapping, source)
             names[3] = "onij"
     elif tensor == "out":
-        value = _tiled(source.reshape(conv.out_channels, -1), mapping.oc_tiles, spec.cols)
+        value = _tiled(source.reshape(len(source), -1), mapping.oc_tiles, spec.cols)
         names = ["otile", "col", "onij"]
     elif tensor == "address":
         windows = mapping.windows() + np.arange(mapping.kijs)[:, None] * mapping.nijs
@@ -90,7 +90,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
         flat = source.reshape(conv.out_channels, conv.in_channels, -1)
         value, names = _tiled(flat, mapping.oc_tiles, spec.cols), ["otile", "col", "ic", "kij"]
     else:
-        pixels = _tiled(source.reshape(conv.out_channels, -1).T, folds(mapping), spec.rows)
+        pixels = _tiled(source.reshape(len(source), -1).T, folds(mapping), spec.rows)
         lanes = _tiled(np.moveaxis(pixels, -1, 0), mapping.oc_tiles, spec.cols)
         value, names = lanes, ["otile", "col", "fold", "pixel"]
     for merged, outer, inner, count in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult
 from systolith.array.sfp import relu
-from systolith.formats import BadInput
-from systolith.vectors import tensors
-from systolith.vectors.layout import FileSpec, Layout, VectorFile, spec_files
+from systolith.formats import IntFormat
+from systolith.vectors.dumps import Dump, How, read_dumps, source_of
+from systolith.vectors.layout import Layout, VectorFile, spec_files
 from systolith.vectors.mistakes import Mistaken, contributions, mistakes, operands
 
-LEVELS = {"psum": "psum", "out": "output", "out_os": "output"}
+Ints = NDArray[np.integer]
+_MOST = 3  # of mistakes named where none gives every word
 
 
 @dataclass(frozen=True)
@@ -29,183 +30,218 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What a mistake would leave.
+
+    Attributes:
+        name: of the mistake.
+        value: of the first wrong lane, in decimal and binary, or "x"; "" where no word is wrong but some are too many.
+        words: dumped words that it gives, of all.
+        first: it gives the whole first wrong word.
+    """
+
+    name: str
+    value: str
+    words: int
+    first: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome.
 
     Attributes:
-        levels: psums and outputs, those that were dumped.
+        levels: psums and outputs, those that were dumped. Where a layout has outputs before ReLU beside those after it,
+            their names say so.
         first: the first wrong word, explained, or "".
         suspects: the mistakes that give every dumped word, in words; more than one only where these vectors cannot tell
             them apart.
         matched: words that the suspects give, of all.
+        expected: what the first wrong lane should be, as in `Alternative.value`.
+        alternatives: every mistake known here, the most words first; empty if all is right.
     """
 
     levels: tuple[Level, ...]
     first: str
     suspects: tuple[str, ...]
     matched: tuple[int, int]
+    expected: str = ""
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def holds(self) -> bool:
         """Every word was dumped and is right, and there was at least one."""
         return bool(self.levels) and all(level.words and not level.different for level in self.levels)
 
-
-@dataclass(frozen=True, eq=False)
-class _Dump:
-    """A dumped file beside the golden one.
-
-    Attributes:
-        golden: what it should hold.
-        found: int64 (lines, lanes), where `valid`.
-        valid: bool (lines, lanes): neither x, z, malformed nor missing.
-        lines: the text of each line; "" where missing.
-        extra: words too many.
-    """
-
-    golden: VectorFile
-    found: NDArray[np.int64]
-    valid: NDArray[np.bool_]
-    lines: list[str]
-    extra: int
-
-    def wrong(self, words: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """bool (lines,): where some lane is not what `words` say."""
-        unequal: NDArray[np.bool_] = (~self.valid | (self.found != words)).any(1)
-        return unequal
+    @property
+    def closest(self) -> tuple[Alternative, ...]:
+        """Where no mistake gives every word: at most three that give the first wrong one, and more than are right."""
+        right = self.matched[1] - sum(level.different for level in self.levels)
+        if self.suspects:
+            return ()
+        return tuple(a for a in self.alternatives if a.first and a.words > right)[:_MOST]
 
 
-def judge(result: ArrayResult, layout: Layout, folder: Path) -> Verdict:
-    """Compare the psum and output files in `folder` with those of `result`.
+@dataclass(frozen=True)
+class _Wrong:
+    """The first wrong lane: which dump, line, lane."""
+
+    dump: Dump
+    line: int
+    lane: int
+
+
+def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = None) -> Verdict:
+    """Compare the psums and outputs dumped at `against` with those of `result`.
+
+    Args:
+        result: the golden layer.
+        layout: of the dumped files; logs and waveforms have their words in the order of its files.
+        against: a folder, a `time,value` log, or a waveform (`dumps.read_dumps`).
+        how: to read a log or a waveform.
 
     Raises:
-        BadInput: no such folder, or none of the layout's psum and output files in it.
+        BadInput: nothing there to compare, or it cannot be read; says what was expected.
     """
-    dumps = _dumps(result, layout, folder)
+    dumps = read_dumps(result, layout, against, how or How())
+    right = [dump.matches(dump.golden.words) for dump in dumps]
+    names = _names(layout, dumps)
     levels = []
-    for tensor, name in LEVELS.items():
-        files = [d for d in dumps if d.golden.spec.tensor == tensor]
-        if files:
-            words = sum(len(d.golden.words) for d in files)
-            levels.append(Level(name, words, sum(int(d.wrong(d.golden.words).sum()) + d.extra for d in files)))
+    for level, name in names.items():
+        counted = [
+            (len(ok), int((~ok).sum()) + d.extra) for d, ok in zip(dumps, right, strict=True) if d.level == level
+        ]
+        levels.append(Level(name, sum(c for c, _ in counted), sum(d for _, d in counted)))
     total = sum(level.words for level in levels)
     if not any(level.different for level in levels):
         return Verdict(tuple(levels), "", (), (total, total))
-    suspects = _suspects(result, layout, dumps)
-    return Verdict(tuple(levels), _first(result, layout, dumps), suspects, (total if suspects else 0, total))
-
-
-def _dumps(result: ArrayResult, layout: Layout, folder: Path) -> list[_Dump]:
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: expected a folder of dumped files")
-    found: list[_Dump] = []
-    for spec in layout.files:
-        if spec.tensor in LEVELS:
-            files = list(spec_files(layout, spec, result.mapping, _source(result, spec)))
-            # A level that was not dumped at all is not compared; a file missing among others is.
-            if any((folder / file.name).exists() for file in files):
-                found += [_read(folder / file.name, file) for file in files]
-    if not found:
-        names = [spec.name for spec in layout.files if spec.tensor in LEVELS]
-        raise BadInput(
-            f"{folder}: holds none of the psum and output files of layout {layout.name} ({', '.join(names)})"
-        )
-    return found
-
-
-def _source(result: ArrayResult, spec: FileSpec) -> NDArray[np.integer]:
-    return result.psum if tensors.SOURCES[spec.tensor] == "psum" else result.out
-
-
-def _read(path: Path, golden: VectorFile) -> _Dump:
-    """A dump, however damaged: what cannot be read is invalid, not an error."""
-    if golden.style.container != "text" or golden.style.radix == "dec":
-        raise BadInput(f"{path}: dumps are read as text, binary or hexadecimal")
-    count, lanes = golden.words.shape
-    try:
-        text = path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        text = ""
-    lines = text.splitlines()
-    body = (
-        lines[len(golden.header) :] if lines[: len(golden.header)] == list(golden.header) else _without_comments(lines)
+    at = next((i for i, ok in enumerate(right) if not ok.all()), None)
+    wrong = None
+    if at is not None:
+        dump, line = dumps[at], int(np.argmin(right[at]))
+        bad = (dump.state[line] != 0) | (dump.found[line] != dump.golden.words[line])
+        wrong = _Wrong(dump, line, int(np.argmax(bad)))
+    weighed = [(c, _weigh(c, dumps, right, wrong)) for c in _candidates(result, layout, dumps)]
+    complete = not any(dump.extra for dump in dumps)
+    suspects = _one_a_family([c for c, a in weighed if complete and a.words == total])
+    expected = (
+        "" if wrong is None else _said(int(wrong.dump.golden.words[wrong.line, wrong.lane]), wrong.dump.golden.fmt)
     )
-    bits = golden.fmt.bits
-    found, valid = np.zeros((count, lanes), dtype=np.int64), np.zeros((count, lanes), dtype=bool)
-    for at, line in enumerate(body[:count]):
-        word = line.strip().replace("_", "")
-        if golden.style.radix == "hex":
-            word = "".join(_NIBBLES.get(c, "xxxx") for c in word.lower())[-lanes * bits :]
-        if len(word) != lanes * bits:
-            continue
-        for lane in range(lanes):
-            part = word[(lanes - 1 - lane) * bits : (lanes - lane) * bits]
-            if re.fullmatch("[01]+", part):
-                valid[at, lane] = True
-                value = int(part, 2)
-                found[at, lane] = value - (1 << bits) if golden.fmt.signed and part[0] == "1" else value
-    kept = [line.strip() for line in body[:count]]
-    return _Dump(golden, found, valid, kept + [""] * (count - len(kept)), max(0, len(body) - count))
-
-
-_NIBBLES = {f"{value:x}": f"{value:04b}" for value in range(16)} | {"x": "xxxx", "z": "zzzz"}
-
-
-def _without_comments(lines: list[str]) -> list[str]:
-    return [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
-
-
-def _suspects(result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> tuple[str, ...]:
-    """The mistakes that give every dumped word."""
-    found = [m.name for m in mistakes(result) if _gives(m, result, layout, dumps)]
-    if not found and _zeros_are_x(dumps):
-        found = ["x where the word should be 0"]
-    return tuple(found)
-
-
-def _gives(mistaken: Mistaken, result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> bool:
-    words: dict[str, NDArray[np.integer]] = {}
-    for spec in layout.files:
-        if not any(d.golden.spec is spec for d in dumps):
-            continue
-        source = mistaken.out
-        if spec.tensor == "psum":
-            source = mistaken.psum
-        elif mistaken.relu is not None:
-            spec = replace(spec, relu=mistaken.relu)
-        words |= {file.name: file.words for file in spec_files(layout, spec, result.mapping, source)}
-    if any(d.extra or d.wrong(words[d.golden.name]).any() for d in dumps):
-        return False
-    return any((words[d.golden.name] != d.golden.words).any() for d in dumps)
-
-
-def _zeros_are_x(dumps: list[_Dump]) -> bool:
-    """Whether the only difference is x or z where a lane should be 0."""
-    return all(
-        not d.extra and (~d.valid == (d.golden.words == 0)).all() and (d.found == d.golden.words)[d.valid].all()
-        for d in dumps
+    return Verdict(
+        tuple(levels),
+        _extra(dumps) if wrong is None else _first(result, layout, wrong),
+        suspects,
+        (total if suspects else 0, total),
+        expected,
+        tuple(sorted((a for _, a in weighed), key=lambda a: -a.words)),
     )
 
 
-def _first(result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> str:
+def _names(layout: Layout, dumps: list[Dump]) -> dict[str, str]:
+    """The levels that were dumped, by the names that people see."""
+    both = len({spec.relu for spec in layout.files if spec.tensor in ("out", "out_os")}) == 2
+    names = {"psum": "psum", "sfp": "SFP before ReLU", "output": "output after ReLU" if both else "output"}
+    return {level: name for level, name in names.items() if any(d.level == level for d in dumps)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A mistake on the dumped files.
+
+    Attributes:
+        name, family: of the mistake.
+        words: beside each dump, what it would hold, and where it would hold x (not 0), if anywhere.
+    """
+
+    name: str
+    family: str
+    words: list[tuple[Ints, Ints | None]]
+
+
+def _candidates(result: ArrayResult, layout: Layout, dumps: list[Dump]) -> Iterator[_Candidate]:
+    for mistaken in mistakes(result):
+        yield _Candidate(mistaken.name, mistaken.family, _mistaken_words(mistaken, result, layout, dumps))
+    # Which zeros an RTL leaves undriven is its own affair; that it does, a level shows.
+    with_x = {dump.level for dump in dumps if (dump.state == 1).any()}
+    family = "x instead of 0"
+    for name in (family, f"{family} in words of zeros alone") if with_x else ():
+        words: list[tuple[Ints, Ints | None]] = []
+        for dump in dumps:
+            golden = dump.golden.words
+            zero = golden == 0
+            unknown = zero if name == family else np.broadcast_to(zero.all(1, keepdims=True), zero.shape)
+            words.append((golden, unknown.view(np.int8) if dump.level in with_x else None))
+        yield _Candidate(name, family, words)
+
+
+def _mistaken_words(
+    mistaken: Mistaken, result: ArrayResult, layout: Layout, dumps: list[Dump]
+) -> list[tuple[Ints, Ints | None]]:
+    specs = {id(dump.golden.spec): dump.golden.spec for dump in dumps}
+    found: dict[tuple[int, str], tuple[Ints, Ints | None]] = {}
+    for key, spec in specs.items():
+        is_psum = spec.tensor == "psum"
+        if is_psum and mistaken.psum is result.psum and mistaken.unknown is None:
+            continue  # right there
+        changed = spec if is_psum or mistaken.relu is None else replace(spec, relu=mistaken.relu)
+        source = mistaken.psum if is_psum else mistaken.out
+        files = spec_files(layout, changed, result.mapping, source)
+        xs: dict[str, Ints] = {}
+        if mistaken.unknown is not None:
+            unknown = mistaken.unknown[0 if is_psum else 1].astype(np.int8)
+            xs = {file.name: file.words for file in spec_files(layout, spec, result.mapping, unknown)}
+        for file in files:
+            found[key, file.name] = _held(file.words, file.fmt), xs.get(file.name)
+    return [found.get((id(dump.golden.spec), dump.golden.name), (dump.golden.words, None)) for dump in dumps]
+
+
+def _held(words: Ints, fmt: IntFormat) -> Ints:
+    """What a lane shows of numbers that may be too large for it: its low bits."""
+    if not words.size or (fmt.lo <= int(words.min()) and int(words.max()) <= fmt.hi):
+        return words
+    return ((words - fmt.lo) & ((1 << fmt.bits) - 1)) + fmt.lo
+
+
+def _weigh(
+    candidate: _Candidate, dumps: list[Dump], right: list[NDArray[np.bool_]], wrong: _Wrong | None
+) -> Alternative:
+    count, value, first = 0, "", False
+    for dump, golden, (words, unknown) in zip(dumps, right, candidate.words, strict=True):
+        as_golden = words is dump.golden.words and unknown is None
+        same = golden if as_golden else dump.matches(words, unknown)
+        count += int(same.sum())
+        if wrong is not None and dump is wrong.dump:
+            first = bool(same[wrong.line])
+            is_x = unknown is not None and bool(unknown[wrong.line, wrong.lane])
+            value = "x" if is_x else _said(int(words[wrong.line, wrong.lane]), dump.golden.fmt)
+    return Alternative(candidate.name, value, count, first)
+
+
+def _one_a_family(found: list[_Candidate]) -> tuple[str, ...]:
+    """The names; forms of one mistake that the words cannot tell apart are one answer, the mistake."""
+    named: dict[str, list[str]] = {}
+    for candidate in found:
+        named.setdefault(candidate.family or candidate.name, []).append(candidate.name)
+    return tuple(names[0] if len(names) == 1 else family for family, names in named.items())
+
+
+def _said(value: int, fmt: IntFormat) -> str:
+    return f"{value} ({value & ((1 << fmt.bits) - 1):0{fmt.bits}b})"
+
+
+def _first(result: ArrayResult, layout: Layout, wrong: _Wrong) -> str:
     """The first wrong word: where it is, what it should be, what it is, and the numbers it is made of."""
-    for dump in dumps:
-        golden = dump.golden
-        wrong = dump.wrong(golden.words)
-        if not wrong.any():
-            continue
-        line = int(np.argmax(wrong))
-        bad = ~dump.valid[line] | (dump.found[line] != golden.words[line])
-        lane = int(np.argmax(bad))
-        expected, bits = int(golden.words[line, lane]), golden.fmt.bits
-        binary = f"{expected & ((1 << bits) - 1):0{bits}b}"
-        if dump.valid[line, lane]:
-            value = int(dump.found[line, lane])
-            said = f"{value} ({value & ((1 << bits) - 1):0{bits}b})"
-        else:
-            said = f"{dump.lines[line][:80]!r}" if dump.lines[line] else "no word"
-        where = f"{golden.name}, line {line + len(golden.header) + 1}, lane {lane}"
-        return f"{where}: {_place(result, layout, golden, line, lane)}: expected {expected} ({binary}), found {said}"
+    dump, line, lane = wrong.dump, wrong.line, wrong.lane
+    golden, text = dump.golden, dump.text(line)
+    found = _said(int(dump.found[line, lane]), golden.fmt)
+    if dump.state[line, lane]:
+        found = repr(text[:80]) if text else "no word"
+    expected = _said(int(golden.words[line, lane]), golden.fmt)
+    what = _place(result, layout, golden, line, lane)
+    return f"{dump.place(line)}, lane {lane}: {what}: expected {expected}, found {found}"
+
+
+def _extra(dumps: list[Dump]) -> str:
     dump = next(d for d in dumps if d.extra)
     return f"{dump.golden.name}: {dump.extra} words more than the {len(dump.golden.words)} expected"
 
@@ -213,9 +249,9 @@ def _first(result: ArrayResult, layout: Layout, dumps: list[_Dump]) -> str:
 def _place(result: ArrayResult, layout: Layout, golden: VectorFile, line: int, lane: int) -> str:
     """What the word is of, and its operands."""
     spec, mapping = golden.spec, result.mapping
-    source = _source(result, spec)
+    source = source_of(result, spec)
     places = np.arange(1, source.size + 1).reshape(source.shape)
-    files = spec_files(layout, spec, mapping, places)
+    files = spec_files(layout, replace(spec, relu=False), mapping, places)
     place = int(next(file.words for file in files if file.name == golden.name)[line, lane])
     name = mapping.conv.name
     if place == 0:
