@@ -1,0 +1,191 @@
+"""A layer as the testbench's files, and what the testbench says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import ArrayResult, Mapping
+from systolith.array.events import Schedule
+from systolith.formats import BadInput, IntFormat
+from systolith.network.requantize import FixedPoint, Thresholds
+from systolith.rtl.simulators import Simulator, build, simulate
+from systolith.vectors.layout import FileSpec, Layout, vector_files
+from systolith.vectors.text import encode_words
+
+M_BITS, B_BITS, S_BITS = 24, 48, 6
+"""Widths of the core's (M, B, S), `sfp_lane.sv`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the testbench counted.
+
+    Attributes:
+        psums, outputs: words that came, of those expected.
+        wrong: words (psums, outputs, outputs after ReLU, codes) that are not the golden ones.
+        late: psums and outputs at another clock than predicted.
+        overruns: clocks in which a queue was full.
+        clocks: from the first weight beat entering the array to the last bottom-row psum registered.
+        first: the testbench's lines about the first wrong one of each kind.
+    """
+
+    psums: tuple[int, int]
+    outputs: tuple[int, int]
+    wrong: tuple[int, int, int, int]
+    late: int
+    overruns: int
+    clocks: int
+    first: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Every word came, is right, and came at its clock."""
+        whole = self.psums[0] == self.psums[1] and self.outputs[0] == self.outputs[1] and self.psums[1] > 0
+        return whole and not any(self.wrong) and not self.late and not self.overruns
+
+
+def parameters(mapping: Mapping, code_bits: int = 4) -> dict[str, int]:
+    """The testbench's parameters for a core that just holds the layer."""
+    spec = mapping.spec
+    return {
+        "ROWS": spec.rows,
+        "COLS": spec.cols,
+        "ACT_BITS": spec.act_bits,
+        "WEIGHT_BITS": spec.weight_bits,
+        "PSUM_BITS": spec.psum_bits,
+        "CODE_BITS": code_bits,
+        "ACT_DEPTH": mapping.ic_tiles * mapping.nijs,
+        "WEIGHT_DEPTH": mapping.passes * spec.cols,
+        "PSUM_DEPTH": mapping.onijs,
+        "OC_TILES": mapping.oc_tiles,
+    }
+
+
+def layout(schedule: Schedule) -> Layout:
+    """The order in which the core takes and gives words."""
+    position = "onij" if schedule.useful else "nij"
+    return Layout(
+        "core",
+        (
+            FileSpec("act", "act.txt", ("itile", "nij"), ("row",)),
+            FileSpec("weight", "weight.txt", ("otile", "kij", "itile", "col"), ("row",)),
+            FileSpec("psum", "psum.txt", ("otile", "kij", "itile", position), ("col",)),
+            FileSpec("out", "out.txt", ("otile", "onij"), ("col",)),
+        ),
+    )
+
+
+def write_layer(
+    result: ArrayResult,
+    folder: Path,
+    schedule: Schedule,
+    requantize: Thresholds | FixedPoint | None = None,
+    code_bits: int = 4,
+) -> None:
+    """Write what `testbench.sv` reads into the existing folder `folder`.
+
+    Raises:
+        BadInput: a value that does not fit its lane, or (M, B, S) wider than the core's.
+    """
+    mapping = result.mapping
+    conv, spec = mapping.conv, mapping.spec
+    counts = {}
+    for file in vector_files(result, layout(schedule)):
+        with (folder / file.name).open("wb") as out:
+            out.writelines(file.encode())
+        counts[file.name] = file.shape[0]
+    _write_numbers(folder / "psum_time.txt", schedule.psum_clocks(mapping))
+    _write_numbers(folder / "out_time.txt", schedule.out_clocks(mapping))
+    stores = 0
+    if requantize is not None:
+        store = _store(mapping, requantize, code_bits)
+        (folder / "store.txt").write_text("".join(f"{word}\n" for word in store))
+        stores = len(store)
+        codes = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)
+        codes[: conv.out_channels] = (requantize.apply(result.out[None])[0] - requantize.low).reshape(
+            conv.out_channels, -1
+        )
+        words = codes.reshape(mapping.oc_tiles, spec.cols, -1).swapaxes(1, 2).reshape(-1, spec.cols)
+        (folder / "code.txt").write_bytes(encode_words("code", words, IntFormat(code_bits, signed=False)))
+    numbers = [
+        *(conv.act_format.signed, spec.overflow == "saturate", isinstance(requantize, FixedPoint)),
+        *(schedule.useful, schedule.drained, mapping.oc_tiles, mapping.ic_tiles, *conv.kernel, *mapping.padded_shape),
+        *(*mapping.output_shape, *conv.stride, *conv.dilation, counts["act.txt"], counts["weight.txt"], stores),
+        *(counts["psum.txt"], counts["out.txt"], requantize is not None, 2 * schedule.clocks(mapping) + 1000),
+    ]
+    (folder / "layer.txt").write_text(" ".join(str(int(n)) for n in numbers) + "\n")
+
+
+def _write_numbers(path: Path, numbers: NDArray[np.int64]) -> None:
+    path.write_text("\n".join(map(str, numbers.reshape(-1).tolist())) + "\n")
+
+
+def _store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int) -> list[str]:
+    """A word of bits for each lane of each oc_tile, as `sfp_lane.sv` reads it; lanes without a channel give code 0."""
+    levels, wide = (1 << code_bits) - 1, mapping.spec.psum_bits + 1
+    width = max(levels * wide + 1, M_BITS + B_BITS + S_BITS)
+    words = []
+    for channel in range(mapping.oc_tiles * mapping.spec.cols):
+        inside = channel < mapping.conv.out_channels
+        if isinstance(requantize, FixedPoint):
+            fields = [(0, M_BITS, True), (0, B_BITS, True), (0, S_BITS, False)]
+            if inside:
+                numbers = requantize.multiplier, requantize.bias, requantize.shift
+                fields = [(int(n[channel]), bits, signed) for n, (_, bits, signed) in zip(numbers, fields, strict=True)]
+        else:
+            if requantize.values.shape[1] != levels:
+                raise BadInput(
+                    f"{requantize.values.shape[1]} thresholds a channel: codes of {code_bits} bits need {levels}"
+                )
+            never = 1 << (mapping.spec.psum_bits - 1)
+            row = requantize.values[channel].tolist() if inside else [never] * levels
+            turned = int(inside and requantize.sign[channel] < 0)
+            fields = [(turned, 1, False), *((value, wide, True) for value in row)]
+        word, at = 0, 0
+        for value, bits, signed in fields:
+            fmt = IntFormat(bits, signed)
+            if not fmt.lo <= value <= fmt.hi:
+                raise BadInput(f"{mapping.conv.name} channel {channel}: {value} does not fit the core's {bits} bits")
+            word |= (value & ((1 << bits) - 1)) << at
+            at += bits
+        words.append(f"{word:0{width}b}")
+    return words
+
+
+def run_on(
+    simulator: Simulator,
+    result: ArrayResult,
+    folder: Path,
+    schedule: Schedule | None = None,
+    requantize: Thresholds | FixedPoint | None = None,
+    code_bits: int = 4,
+    cache: Path | None = None,
+    core: Path | None = None,
+    dump: bool = False,
+) -> Outcome:
+    """One layer through a real simulation of the core: every psum, output and code compared there, and their clocks.
+
+    Args:
+        folder: existing, for the files.
+        cache, core: of `simulators.build`.
+        dump: also leave psum.log and out.log, time,value.
+    """
+    write_layer(result, folder, schedule or Schedule(), requantize, code_bits)
+    model = build(simulator, parameters(result.mapping, code_bits), cache, core)
+    return outcome(simulate(simulator, model, folder, dump))
+
+
+def outcome(printed: str) -> Outcome:
+    """The testbench's verdict from what it printed."""
+    lines = printed.splitlines()
+    verdict = next((line for line in reversed(lines) if line.startswith("RESULT")), None)
+    if verdict is None:
+        raise BadInput(f"the simulation gave no verdict: {lines[-1] if lines else 'it printed nothing'}")
+    n = [int(number) for number in re.findall(r"=(-?\d+)", verdict)]
+    first = tuple(line.removeprefix("FIRST ") for line in lines if line.startswith("FIRST"))
+    return Outcome((n[0], n[1]), (n[3], n[4]), (n[2], n[5], n[6], n[7]), n[8], n[9], n[10], first)
