@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping, run_layer
 from systolith.formats import BadInput

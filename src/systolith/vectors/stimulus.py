@@ -239,6 +239,18 @@ def _extreme(g: _Given, one_pass: bool, sign: int, beyond: int) -> Made:
     yield g.case(act, weight.reshape(s.weight_shape), f"{what} is {target} in every channel at onij {onij}")
 
 
+def _unit(g: _Given, sign: int) -> Made:
+    s = g.shape
+    pairs = [(a, sign * a) for a in (1, -1) if s.acts[0] <= a <= s.acts[1] and s.weights[0] <= sign * a <= s.weights[1]]
+    if not pairs:
+        yield LeftOut(g.name, f"no product of these codes is {sign}")
+        return
+    act, weight = np.zeros(s.act_shape, dtype=np.int64), np.zeros(s.weight_shape, dtype=np.int64)
+    act[0], kij = pairs[0][0], int(s.windows(g.spec)[2].sum(1).argmax())
+    weight.reshape(*s.weight_shape[:2], -1)[:, 0, kij] = pairs[0][1]
+    yield g.case(act, weight, f"every output is {sign} or 0: the thresholds of a ReLU")
+
+
 _MAKERS: dict[str, Callable[[_Given], Made]] = {
     "random": _random,
     "all-zero": _all_zero,
@@ -248,6 +260,8 @@ _MAKERS: dict[str, Callable[[_Given], Made]] = {
     "checkerboard": _checkerboard,
     "one-hot": _one_hot,
     "walk": _walk,
+    "out-plus-one": partial(_unit, sign=1),
+    "out-minus-one": partial(_unit, sign=-1),
     "worst-max": partial(_worst, sign=1),
     "worst-min": partial(_worst, sign=-1),
     **{
