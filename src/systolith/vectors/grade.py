@@ -1,8 +1,8 @@
 """How good are the vectors? Which hardware faults their golden files would reveal, and which slip through.
 
-A fault is *detected* if some word of a golden psum or output file differs; *undetectable* if it is proved that no integers
-of the formats, on this layer and array, could show it in these files; *survived* if other stimulus reveals it; and
-*unknown* if neither a proof nor a stimulus is known.
+A fault is *detected* if some word of a golden psum or output file differs; *undetectable* if it is proved that no
+integers of the formats, on this layer and array, could show it in these files; *survived* if other stimulus reveals it;
+and *unknown* if neither a proof nor a stimulus is known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Faults that no integers can show, and why: a sentence only where the code has established it.
 
-Weights and activations are free within the formats of the array's lanes; the layer's shape, the array and what the golden
-files show are given. Under overflow "error" integers that overflow are no golden vectors. Three ways of proof:
+Weights and activations are free within the formats of the array's lanes; the layer's shape, the array and what the
+golden files show are given. Under overflow "error" integers that overflow are no golden vectors. Three ways of proof:
 
 - a fault of one PE is a function of what enters it: equal to the right one at every value that can enter;
 - an address or an order that is wrong reaches, everywhere, what it should, or another place that is always 0;
@@ -168,23 +168,28 @@ def _lane(fault: Fault, mapping: Mapping, before_relu: bool) -> str:
     if lo < spec.psum_format.lo or hi > spec.psum_format.hi:
         lo, hi = spec.psum_format.lo, spec.psum_format.hi
     bound = f"the sum stays within {lo}..{hi}, where nothing changes"
-    if kind == "sum register":
-        return bound if _kept(*exact, mapping, str(fault["how"])) else ""
+    once = mapping.kijs * mapping.ic_tiles == 1 or lo == hi == 0  # no sum but the last, or always the same
     if kind == "carry of the sum dropped":
-        if mapping.kijs * mapping.ic_tiles == 1 or lo == hi == 0:
-            return "one of the two operands is always 0: there is no carry"
-        return ""
-    if kind == "sum bit":
-        values = np.arange(lo, hi + 1) if hi - lo < MOST else np.array([lo, -1, 0, hi])
-        bit, value = fault.number("bit"), fault.number("stuck at")
-        return bound if (stuck(values, bit, value, spec.psum_format) == values).all() else ""
-    how = str(fault["how"])
-    if how == "of partial sums":
-        once = mapping.kijs * mapping.ic_tiles == 1 and not before_relu
-        return bound if lo >= 0 else "there is one partial sum, the last" if once else ""
+        return "one of the two operands is always 0: there is no carry" if once else ""
+    if kind == "ReLU" and fault["how"] == "of partial sums":
+        return bound if lo >= 0 else "there is one partial sum, the last" if once and not before_relu else ""
+    if kind == "sum register" and _kept(*exact, mapping, str(fault["how"])):
+        return bound
+    if kind != "ReLU":
+        if hi - lo >= MOST or exact != (lo, hi):
+            return ""
+        values = np.arange(lo, hi + 1)
+        if kind == "sum bit":
+            wrong = stuck(values, fault.number("bit"), fault.number("stuck at"), spec.psum_format)
+        else:
+            wrong = overflowing(values, spec, str(fault["how"]))
+        if (wrong == values).all():
+            return bound
+        hidden = once and not before_relu and (relu(wrong) == relu(values)).all()
+        return "it changes negative sums alone, and ReLU hides them" if hidden else ""
     # Every wrong ReLU that differs anywhere in lo..hi differs in -3..3 of it.
     values = np.arange(max(lo, -3), min(hi, 3) + 1)
-    return bound if (wrong_relu(values, how) == relu(values)).all() else ""
+    return bound if (wrong_relu(values, str(fault["how"])) == relu(values)).all() else ""
 
 
 def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
