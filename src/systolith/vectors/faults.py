@@ -129,7 +129,7 @@ def _reversals(rows: int, cols: int) -> tuple[str, ...]:
 
 def _addresses(mapping: Mapping) -> tuple[str, ...]:
     conv = mapping.conv
-    found = (*LATE,)
+    found: tuple[str, ...] = LATE
     found += ("width without padding",) * (conv.padding[1] > 0)
     found += ("stride ignored",) * (conv.stride != (1, 1))
     found += ("dilation ignored",) * (conv.dilation != (1, 1))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from systolith.array import ArraySpec, Mapping
-from systolith.array.sfp import fit, relu
+from systolith.array.sfp import fit
 from systolith.formats import IntFormat
 from systolith.vectors.faults import Fault
 from systolith.vectors.machine import Column, Ints, Machine, Step
@@ -288,7 +288,7 @@ def _step(m: Machine, fault: Fault) -> Step | None:
     if kind == "sum register":
         return lambda acc, psum: overflowing(acc + psum, m.spec, str(fault["how"]))
     if kind == "ReLU" and fault["how"] == "of partial sums":
-        return lambda acc, psum: relu(m.fit(acc + psum))
+        return lambda acc, psum: positive(m.fit(acc + psum))
     return None
 
 
@@ -312,7 +312,12 @@ def faulty_out(m: Machine, fault: Fault, o: int, c: int, psum: Ints) -> tuple[In
         out[addresses[inside]] = m.out[o, c][inside]  # the last one written stays
     else:
         out = m.accumulate(psum, step=_step(m, fault))
-    return out, wrong_relu(out, str(fault["how"])) if kind == "ReLU" else relu(out)
+    return out, wrong_relu(out, str(fault["how"])) if kind == "ReLU" else positive(out)
+
+
+def positive(values: Ints) -> Ints:
+    """The right ReLU, in int64."""
+    return np.maximum(values, 0)
 
 
 STARTS = {"above 0 instead of from 0": 1, "from 2": 2, "from -1": -1}
@@ -324,7 +329,7 @@ def wrong_relu(values: Ints, how: str) -> Ints:
     if how in STARTS:
         return np.where(values >= STARTS[how], values, 0)
     if how == "of partial sums":
-        return relu(values)
+        return positive(values)
     return {"absent": values, "always 0": values * 0, "magnitude": abs(values)}[how]
 
 

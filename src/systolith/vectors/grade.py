@@ -120,7 +120,7 @@ def visible(layout: Layout, mapping: Mapping) -> Seen:
     """Which psums and outputs the layout's golden files show.
 
     Raises:
-        BadInput: none.
+        BadInput: none that a fault could show in.
     """
     conv, spec = mapping.conv, mapping.spec
     lanes = mapping.oc_tiles * spec.cols
@@ -133,12 +133,8 @@ def visible(layout: Layout, mapping: Mapping) -> Seen:
         if file.tensor == "psum":
             _show(layout, file, mapping, psum, len(psum))
         elif file.tensor in ("out", "out_os"):
-            shown = after if file.relu else out
-            _show(
-                layout,
-                replace(file, relu=False),
-                *((mapping, shown, conv.out_channels) if "oc" in file.axes else (whole, shown, lanes)),
-            )
+            of, channels = (mapping, conv.out_channels) if "oc" in file.axes else (whole, lanes)
+            _show(layout, replace(file, relu=False), of, after if file.relu else out, channels)
     if not (psum.any() or out.any() or after.any()):
         raise BadInput(f"layout {layout.name}: has no psums or outputs that could reveal a fault")
     outs = (part.reshape(mapping.oc_tiles, spec.cols, mapping.onijs) for part in (out, after))
@@ -187,9 +183,17 @@ def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
     """Stimuli of the same shape that may reveal what others do not, and their names."""
     conv, spec = mapping.conv, mapping.spec
     act, weight = spec.act_format(conv), spec.weight_format
+    size = mapping.height, mapping.width
     shape = Shape(
-        *(conv.in_channels, conv.out_channels, (mapping.height, mapping.width), conv.kernel),
-        *(conv.padding, conv.stride, conv.dilation, act, weight),
+        conv.in_channels,
+        conv.out_channels,
+        size,
+        conv.kernel,
+        conv.padding,
+        conv.stride,
+        conv.dilation,
+        act,
+        weight,
     )
     widest = replace(shape, weight_range=(weight.lo, weight.hi))
     for chosen, more in ((shape, ""), (widest, " --most-negative")):

@@ -285,8 +285,8 @@ def _unit(g: _Given, sign: int) -> Made:
     yield g.case(act, weight, f"every output is {sign} or 0: the thresholds of a ReLU")
 
 
-def _turn(g: _Given) -> Made:
-    s, target = g.shape, -g.spec.psum_format.lo
+def _turn(g: _Given, lowest: bool) -> Made:
+    s, target = g.shape, -g.spec.psum_format.lo if lowest else 1
     i, j, inside = s.windows(g.spec)
     onij = int(inside.sum(0).argmax())
     tiles = -(-s.in_channels // g.spec.rows)
@@ -332,7 +332,8 @@ _MAKERS: dict[str, Callable[[_Given], Made]] = {
         for what in ("acc", "pass")
         for name, sign, beyond in (("max", 1, 0), ("min", -1, 0), ("above-max", 1, 1), ("below-min", -1, 1))
     },
-    "acc-turn": _turn,
+    "acc-dip": partial(_turn, lowest=False),
+    "acc-turn": partial(_turn, lowest=True),
     "sparse": _sparse,
     "repeated": _repeated,
     "ramp": _ramp,
