@@ -239,6 +239,78 @@ def _extreme(g: _Given, one_pass: bool, sign: int, beyond: int) -> Made:
     yield g.case(act, weight.reshape(s.weight_shape), f"{what} is {target} in every channel at onij {onij}")
 
 
+def _cancel(g: _Given) -> Made:
+    s = g.shape
+    both = [span[0] < 0 < span[1] for span in (s.weights, s.acts)]
+    if not any(both):
+        yield LeftOut(g.name, "every product has the same sign")
+        return
+    row = np.arange(s.in_channels) % g.spec.rows
+    turn, unit = 1 - 2 * (row % 2), [1 if span[1] else -1 for span in (s.acts, s.weights)]
+    weight = np.broadcast_to((turn if both[0] else np.ones_like(turn))[:, None, None] * unit[1], s.weight_shape)
+    visits = _visits(g)
+    for n, visit in enumerate(visits):
+        below = np.zeros_like(visit)
+        below[1:] = visit[:-1] & (row[1:] > 0)[:, None, None]
+        act = (visit | below) * (unit[0] if both[0] else turn[:, None, None])
+        note = "1 in one row, -1 in the next: the sum 0 carries through every bit of the adder"
+        yield g.case(act, weight, note, g.name if len(visits) == 1 else f"{g.name}-{n}")
+
+
+def _stairs(g: _Given, sign: int) -> Made:
+    s = g.shape
+    act, weight = max(((a, w) for a in s.acts for w in s.weights), key=lambda pair: sign * pair[0] * pair[1])
+    if sign * act * weight <= 0:
+        yield LeftOut(g.name, f"no product is {'positive' if sign > 0 else 'negative'}")
+        return
+    rows = np.arange(s.in_channels)[:, None, None] % g.spec.rows
+    visits = _visits(g)
+    for n, visit in enumerate(visits):
+        # At each position the rows down to one that `visit` names; where it names none, none.
+        last = (visit * (rows + 1)).max(0)
+        note = f"products {act * weight} down to one row, 0 below: each row's sum leaves the array"
+        name = g.name if len(visits) == 1 else f"{g.name}-{n}"
+        yield g.case((rows < last) * act, np.full(s.weight_shape, weight), note, name)
+
+
+def _unit(g: _Given, sign: int) -> Made:
+    s = g.shape
+    pairs = [(a, sign * a) for a in (1, -1) if s.acts[0] <= a <= s.acts[1] and s.weights[0] <= sign * a <= s.weights[1]]
+    if not pairs:
+        yield LeftOut(g.name, f"no product of these codes is {sign}")
+        return
+    act, weight = np.zeros(s.act_shape, dtype=np.int64), np.zeros(s.weight_shape, dtype=np.int64)
+    act[0], kij = pairs[0][0], int(s.windows(g.spec)[2].sum(1).argmax())
+    weight.reshape(*s.weight_shape[:2], -1)[:, 0, kij] = pairs[0][1]
+    yield g.case(act, weight, f"every output is {sign} or 0: the thresholds of a ReLU")
+
+
+def _turn(g: _Given, lowest: bool) -> Made:
+    s, target = g.shape, -g.spec.psum_format.lo if lowest else 1
+    i, j, inside = s.windows(g.spec)
+    onij = int(inside.sum(0).argmax())
+    tiles = -(-s.in_channels // g.spec.rows)
+    passes = [(kij, tile) for kij in np.flatnonzero(inside[:, onij]) for tile in range(tiles)]
+    half = len(passes) // 2
+    act = np.zeros(s.act_shape, dtype=np.int64)
+    weight = np.zeros((*s.weight_shape[:2], inside.shape[0]), dtype=np.int64)
+    for sign, part, size in ((-1, passes[:half], target), (1, passes[half:], target + 1)):
+        a, w = max(((a, w) for a in s.acts for w in s.weights), key=lambda pair: sign * pair[0] * pair[1])
+        # Row by row, the passes in turn: none overflows by itself.
+        lanes = ((row, kij, tile) for row in range(g.spec.rows) for kij, tile in part)
+        places = [(ic, kij) for row, kij, tile in lanes if (ic := tile * g.spec.rows + row) < s.in_channels]
+        reach = max(0, sign * a * w) * len(places)
+        products = sum_of_products(size, len(places), abs(a), abs(w)) if reach >= size else None
+        if products is None:
+            yield LeftOut(g.name, f"{sign * size} is out of reach in half of the passes")
+            return
+        for (ic, kij), (x, y) in zip(places, products, strict=False):
+            act[ic, i[kij, onij], j[kij, onij]] = x * np.sign(a)
+            weight[:, ic, kij] = y * np.sign(w)
+    note = f"the sum over passes is {-target}, and then 1, in every channel at onij {onij}"
+    yield g.case(act, weight.reshape(s.weight_shape), note)
+
+
 _MAKERS: dict[str, Callable[[_Given], Made]] = {
     "random": _random,
     "all-zero": _all_zero,
@@ -248,6 +320,11 @@ _MAKERS: dict[str, Callable[[_Given], Made]] = {
     "checkerboard": _checkerboard,
     "one-hot": _one_hot,
     "walk": _walk,
+    "cancel": _cancel,
+    "stairs-max": partial(_stairs, sign=1),
+    "stairs-min": partial(_stairs, sign=-1),
+    "out-plus-one": partial(_unit, sign=1),
+    "out-minus-one": partial(_unit, sign=-1),
     "worst-max": partial(_worst, sign=1),
     "worst-min": partial(_worst, sign=-1),
     **{
@@ -255,6 +332,8 @@ _MAKERS: dict[str, Callable[[_Given], Made]] = {
         for what in ("acc", "pass")
         for name, sign, beyond in (("max", 1, 0), ("min", -1, 0), ("above-max", 1, 1), ("below-min", -1, 1))
     },
+    "acc-dip": partial(_turn, lowest=False),
+    "acc-turn": partial(_turn, lowest=True),
     "sparse": _sparse,
     "repeated": _repeated,
     "ramp": _ramp,
