@@ -29,9 +29,8 @@ CORNER = {
     *("worst-max", "worst-min", "sparse", "repeated", "ramp"),
     *("stairs-max", "stairs-min", "cancel", "acc-dip", "out-plus-one", "out-minus-one"),
 }
-EXTREMES = {f"{what}-{name}" for what in ("acc", "pass") for name in ("max", "min", "above-max", "below-min")} | {
-    "acc-turn"
-}
+EXTREMES = {f"{what}-{name}" for what in ("acc", "pass") for name in ("max", "min", "above-max", "below-min")}
+TURN = {"acc-turn"}  # a sum that goes beyond one end of the register and comes back
 
 
 def vectors(*args: object) -> subprocess.CompletedProcess[str]:
