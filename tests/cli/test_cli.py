@@ -157,9 +157,9 @@ def test_usage_errors_are_one_sentence_too(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_is_neither_a_difference_nor_bad_input(tmp_path: Path) -> None:
     code = (
-        "import systolith.array\n"
+        "import systolith.vectors.stream\n"
         "def broken(*a): raise ZeroDivisionError('planted')\n"
-        "systolith.array.run_layer = broken\n"
+        "systolith.vectors.stream.stream_bundle = broken\n"
         "from systolith.cli.main import main; main()"
     )
     path = write_npz(tmp_path / "my.npz")

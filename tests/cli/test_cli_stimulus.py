@@ -81,7 +81,7 @@ def test_extremes_and_one_beyond_where_the_geometry_reaches_them(tmp_path: Path)
     assert tensors(tmp_path / "e" / "acc-max")["out"].max() == 32767
     auto = one_object(vectors(*args, "--psum-bits", "auto", "--out", tmp_path / "a", "--json"))
     assert auto["psum_bits"] == 18  # 64*9*15*8 = 69,120
-    assert {left["name"] for left in auto["left_out"]} == EXTREMES
+    assert {left["name"] for left in auto["left_out"]} == EXTREMES | TURN
 
 
 def test_any_geometry_by_name_and_the_whole_value(tmp_path: Path) -> None:
