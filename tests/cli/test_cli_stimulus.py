@@ -26,11 +26,11 @@ CORNER = {
         "walk-2",
         "walk-3",
     ),
+    *("cancel", "stairs-max", "stairs-min", "out-plus-one", "out-minus-one", "acc-dip"),
     *("worst-max", "worst-min", "sparse", "repeated", "ramp"),
-    *("stairs-max", "stairs-min", "cancel", "acc-dip", "out-plus-one", "out-minus-one"),
 }
 EXTREMES = {f"{what}-{name}" for what in ("acc", "pass") for name in ("max", "min", "above-max", "below-min")}
-TURN = {"acc-turn"}  # a sum that goes beyond one end of the register and comes back
+TURN = "acc-turn"  # as far as the extremes, and back
 
 
 def vectors(*args: object) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,7 @@ def test_corner_writes_a_bundle_a_case_and_names_those_left_out(tmp_path: Path) 
     assert lines[-1].startswith(f"21 bundles in {tmp_path / 'd'}, cases left out: 9; 462 files")
     assert len(lines[-1]) < 200
     notes = result.stderr.splitlines()
-    assert {note.split()[3].rstrip(":") for note in notes} == EXTREMES | TURN
+    assert {note.split()[3].rstrip(":") for note in notes} == {*EXTREMES, TURN}
     assert "systolith: left out acc-max: 32767 is out of reach: 72 products reach 7560" in notes
     t = tensors(tmp_path / "d" / "all-max")
     assert (t["rows"], t["cols"], t["act_bits"], t["weight_bits"], t["psum_bits"]) == (8, 8, 4, 4, 16)
@@ -68,20 +68,23 @@ def test_extremes_and_one_beyond_where_the_geometry_reaches_them(tmp_path: Path)
     args = ("--stimulus", "corner", "--input", "4x4", "--channels", "64x8", "--most-negative")
     value = one_object(vectors(*args, "--overflow", "wrap", "--out", tmp_path / "w", "--json"))
     assert {case["name"] for case in value["cases"]} == folders(tmp_path / "w")
-    assert {left["name"] for left in value["left_out"]} == {n for n in EXTREMES if n.startswith("pass")} | TURN
+    left = {left["name"] for left in value["left_out"]}
+    assert left == {TURN, *(name for name in EXTREMES if name.startswith("pass"))}
     out = {name: tensors(tmp_path / "w" / name)["out"] for name in sorted(EXTREMES) if name.startswith("acc")}
     assert out["acc-max"].max() == out["acc-below-min"].max() == 32767
     assert out["acc-min"].min() == out["acc-above-max"].min() == -32768
     assert tensors(tmp_path / "w" / "all-min")["weight"].min() == -8
     # What would overflow is left out, and the others are the same.
     strict = one_object(vectors(*args, "--out", tmp_path / "e", "--json"))
-    left = {case["name"]: case["reason"] for case in strict["left_out"]}
-    assert left["acc-above-max"] == "32768 does not fit 16 bits; --overflow wrap or saturate takes it"
-    assert "outside the range -32768..32767 of 16 signed bits; --overflow wrap or saturate takes it" in left["all-max"]
+    reasons = {case["name"]: case["reason"] for case in strict["left_out"]}
+    assert reasons["acc-above-max"] == "32768 does not fit 16 bits; --overflow wrap or saturate takes it"
+    assert (
+        "outside the range -32768..32767 of 16 signed bits; --overflow wrap or saturate takes it" in reasons["all-max"]
+    )
     assert tensors(tmp_path / "e" / "acc-max")["out"].max() == 32767
     auto = one_object(vectors(*args, "--psum-bits", "auto", "--out", tmp_path / "a", "--json"))
     assert auto["psum_bits"] == 18  # 64*9*15*8 = 69,120
-    assert {left["name"] for left in auto["left_out"]} == EXTREMES | TURN
+    assert {left["name"] for left in auto["left_out"]} == {*EXTREMES, TURN}
 
 
 def test_any_geometry_by_name_and_the_whole_value(tmp_path: Path) -> None:

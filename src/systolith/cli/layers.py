@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,9 +193,6 @@ def write_layers(
     if sum(job.size.disk for job in planned) > free:
         needed = sum(job.size.disk for job in planned)
         raise BadInput(f"{out}: {will} need {needed / 1e6:,.1f} MB of disk, {free / 1e6:,.1f} MB are free")
-    warnings = list(dict.fromkeys(filter(None, (job.mapping.bound_warning() for job in planned))))
-    for warning in warnings:
-        common.note(f"warning: {warning}")
     if len(planned) > 1:
         common.note(f"writing {len(planned)} bundles, {will}")
     with atomic_folder(out, force) as temporary:
@@ -202,6 +200,9 @@ def write_layers(
             written = _write(planned, temporary, layout, psums, jobs)
         except BadInput as error:
             raise BadInput(str(error).replace(str(temporary), str(out))) from None
+    warnings = list(dict.fromkeys(filter(None, (job.mapping.bound_warning() for job in planned))))
+    for warning in warnings:
+        common.note(f"warning: {warning}")
     total = {key: sum(getattr(w, key) for w in written) for key in ("files", "words", "bytes")}
     if as_json:
         entries = [_entry(job, w, out) for job, w in zip(planned, written, strict=True)]
@@ -222,7 +223,11 @@ def _disk(out: Path) -> tuple[int, int]:
     """Allocation unit and free bytes of the disk that `out` will be on."""
     parent = next(p for p in (out.resolve(), *out.resolve().parents) if p.exists())
     block = os.statvfs(parent).f_frsize if hasattr(os, "statvfs") else 4096
-    return block, shutil.disk_usage(parent).free
+    disk = shutil.disk_usage(parent)
+    return (
+        block,
+        disk.free if disk.total else sys.maxsize,
+    )  # a file system without a size, such as /proc, says why itself
 
 
 def _write(planned: list[Job], folder: Path, layout: Layout, psums: Psums, jobs: int | None) -> list[Written]:

@@ -60,6 +60,7 @@ def kinds(mapping: Mapping, relu: bool = True) -> dict[str, Places]:
     pe: Places = {"row": rows, "col": cols}
     bits, carries = range(spec.psum_bits), range(spec.psum_bits - 1)
     product = range(spec.act_bits + spec.weight_bits)
+    overflow: tuple[str, ...]
     if spec.overflow == "saturate":
         overflow = ("one bit narrower", "wraps", "saturates below its largest", "saturates above its smallest")
     else:

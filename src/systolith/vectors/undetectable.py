@@ -177,6 +177,8 @@ def _lane(fault: Fault, mapping: Mapping, before_relu: bool) -> str:
         lo, hi = spec.psum_format.lo, spec.psum_format.hi
     bound = f"the sum stays within {lo}..{hi}, where nothing changes"
     once = mapping.kijs * mapping.ic_tiles == 1 or lo == hi == 0  # no sum but the last, or always the same
+    if once:  # what is added to 0 has been in a register
+        exact = lo, hi
     if kind == "carry of the sum dropped":
         return "one of the two operands is always 0: there is no carry" if once else ""
     if kind == "ReLU" and fault["how"] == "of partial sums":
@@ -214,6 +216,9 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
         step = 1 if at.get("how") == "one position early" else -1
         found = act_addresses(mapping, fault) if "address" in kind else np.arange(mapping.nijs) + step
         return same if (_at(live, found) == live)[needed.any(0)].all() else ""
+    conv = mapping.conv
+    if at.get("how") == "rows for columns in the weights" and conv.in_channels == conv.out_channels == 1:
+        return "one row and one column have a channel, the first of each"
     if kind == "stale psum" and at["how"] == "added from the position before":
         return "" if inside[:-1][needed[:, 1:].any(0)].any() else "no position before one that shows is in the map"
     if kind == "stale psum" and at["how"] == "added from the pass before" and mapping.passes == 1:
@@ -231,7 +236,7 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
         kept = addresses < mapping.onijs
         left[addresses[kept]] = right[kept]
         return same if (left == right)[outputs].all() else ""
-    terms, products = mapping.conv.in_channels * mapping.kijs, _products(mapping)
+    terms, products = conv.in_channels * mapping.kijs, _products(mapping)
     fits = _kept(terms * int(products[0]), terms * int(products[-1]), mapping, "wraps")
     commutes = held(mapping.spec).overflow == "wrap" or fits
     if kind == "order of passes":
