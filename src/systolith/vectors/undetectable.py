@@ -11,7 +11,7 @@ golden files show are given. Under overflow "error" integers that overflow are n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def _local(fault: Fault, mapping: Mapping) -> str:
     return ""
 
 
-@cache
+@lru_cache(maxsize=1024)  # keeps no layer for ever
 def _differs(
     mapping: Mapping, kind: str, rest: tuple[tuple[str, Value], ...], above: int, row: bool, col: bool
 ) -> bool:
@@ -136,7 +136,7 @@ def _products(mapping: Mapping) -> Ints:
     return np.unique(np.multiply.outer(_codes(spec.act_format(mapping.conv)), _codes(spec.weight_format)))
 
 
-@cache
+@lru_cache(maxsize=1024)  # keeps no layer for ever
 def _sums(mapping: Mapping, count: int) -> Ints:
     """What a register can hold after `count` products, ascending; or, where those are too many to try, more."""
     form, spec, products = mapping.spec.psum_format, held(mapping.spec), _products(mapping)
