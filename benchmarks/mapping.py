@@ -2,36 +2,24 @@
 
     python -m benchmarks.mapping
 
-Rivals, both written out below:
+Rivals:
 - psums: one small `nn.Linear` built and called per (kij, ic_tile, oc_tile, nij), as the notebooks do; for the large
   layer a sample of the nij is timed and scaled up;
-- vectors: every word put together character by character.
+- vectors: every word put together character by character (`benchmarks/rivals.py`).
 """
 
 from __future__ import annotations
-
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.rivals import literal_text, seconds
 from systolith.array import ArraySpec, Mapping
 from systolith.array.psums import all_psums
 from systolith.formats import IntFormat
 from systolith.network import Conv
 from systolith.vectors.text import encode_words
-
-
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The least wall time of `repeats` calls."""
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def literal_psums(mapping: Mapping, act: np.ndarray, nijs: list[int]) -> np.ndarray:
@@ -48,17 +36,6 @@ def literal_psums(mapping: Mapping, act: np.ndarray, nijs: list[int]) -> np.ndar
                     linear.weight = nn.Parameter(weights[ic_tile, oc_tile, kij], requires_grad=False)
                     psum[ic_tile, oc_tile, kij, at] = linear(tiles[ic_tile, nij])
     return psum.round().to(torch.int32).numpy()
-
-
-def literal_text(words: np.ndarray, bits: int) -> bytes:
-    """Words character by character."""
-    text = ""
-    for word in words.tolist():
-        for value in reversed(word):
-            for bit in reversed(range(bits)):
-                text += "1" if (value >> bit) & 1 else "0"
-        text += "\n"
-    return text.encode()
 
 
 def bench_psums(channels: int, size: int, sample: int) -> float:

@@ -17,12 +17,12 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rivals import literal_text, seconds
 from systolith.array import ArraySpec, Mapping
 from systolith.cli.common import find_network, find_picture
 from systolith.formats import to_bits
@@ -48,13 +48,6 @@ KIJ_MAJOR = Layout(
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def layers() -> list[tuple[Mapping, np.ndarray]]:
     """Each convolution on an 8x8 array, lanes and accumulators as wide as it needs, and its codes for one picture."""
     network, _ = find_network("vgg16-w4a4-s8", "benchmark")
@@ -71,7 +64,7 @@ def layers() -> list[tuple[Mapping, np.ndarray]]:
 
 def round_trip(mapping: Mapping, act: np.ndarray, layout: Layout, folder: Path) -> tuple[int, int, float, float]:
     """Files, bytes of text, seconds to write and to read and compare."""
-    write = timed(lambda: stream_bundle(mapping, act, folder, layout))
+    write = seconds(lambda: stream_bundle(mapping, act, folder, layout), 1)
     paths = [path for path in folder.rglob("*") if path.suffix == ".txt"]
     stored, _ = read_bundle(folder)
 
@@ -81,18 +74,12 @@ def round_trip(mapping: Mapping, act: np.ndarray, layout: Layout, folder: Path) 
             if not check.holds:
                 raise SystemExit(f"{check.name}: {check}: the benchmark means nothing")
 
-    return len(paths), sum(path.stat().st_size for path in paths), write, timed(read)
+    return len(paths), sum(path.stat().st_size for path in paths), write, seconds(read, 1)
 
 
 def by_character(words: np.ndarray, bits: int, path: Path) -> None:
     """The rival: every character put together and written."""
-    text = ""
-    for word in words.tolist():
-        for value in reversed(word):
-            for bit in reversed(range(bits)):
-                text += "1" if (value >> bit) & 1 else "0"
-        text += "\n"
-    path.write_text(text)
+    path.write_bytes(literal_text(words, bits))
 
 
 def by_savetxt(words: np.ndarray, bits: int, path: Path) -> None:
@@ -116,10 +103,10 @@ def rivals(mapping: Mapping, act: np.ndarray, folder: Path) -> tuple[float, floa
     ours, theirs, bits = folder / "psum_0_0.txt", folder / "rival.txt", mapping.spec.psum_bits
     speeds = []
     for write in (by_character, by_savetxt):
-        seconds = timed(lambda write=write: write(words, bits, theirs))  # type: ignore[misc]
+        took = seconds(lambda write=write: write(words, bits, theirs), 1)  # type: ignore[misc]
         if theirs.read_bytes() != ours.read_bytes():
             raise SystemExit(f"{write.__name__} writes other text: the benchmark means nothing")
-        speeds.append(ours.stat().st_size / seconds / 1e6)
+        speeds.append(ours.stat().st_size / took / 1e6)
     begin = time.perf_counter()
     read = by_int(ours, mapping.spec.cols, bits)
     speeds.append(ours.stat().st_size / (time.perf_counter() - begin) / 1e6)

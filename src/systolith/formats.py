@@ -66,6 +66,11 @@ def require_fit(name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] 
     )
 
 
+def wrapped(values: NDArray, fmt: IntFormat) -> NDArray:
+    """What a register of `fmt` holds of the lowest bits of `values`."""
+    return ((values - fmt.lo) & ((1 << fmt.bits) - 1)) + fmt.lo
+
+
 def least_signed_bits(lo: int, hi: int) -> int:
     """The smallest n with -2^(n-1) <= lo and hi <= 2^(n-1)-1 (at least 1)."""
     return max((-1 - lo).bit_length() if lo < 0 else 0, hi.bit_length() if hi > 0 else 0) + 1

@@ -48,12 +48,19 @@ def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[n
     carrier = np.float32 if max(hi, -lo) < 1 << 24 else np.float64
     tiles = mapping.act_tiles(act).astype(carrier)
     weights = mapping.weight_tiles()
-    rows, cols = mapping.spec.rows, mapping.spec.cols
     for oc_tile in range(mapping.oc_tiles):
-        # (ic_tile, row, kij*col)
-        tall = weights[:, oc_tile].transpose(0, 3, 1, 2).reshape(mapping.ic_tiles, rows, -1).astype(carrier)
-        product = np.matmul(tiles, tall).reshape(mapping.ic_tiles, mapping.nijs, mapping.kijs, cols)
-        yield product.transpose(0, 2, 1, 3).astype(psum_dtype(mapping), order="C")
+        product = multiply(tiles, weights[:, oc_tile].astype(carrier))
+        yield product.astype(psum_dtype(mapping), order="C")
+
+
+def multiply(tiles: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """Activations (ic_tile, nij, row) by one oc_tile's weights (ic_tile, kij, col, row): (ic_tile, kij, nij, col).
+
+    In the dtype of the two, by one GEMM; the caller knows that it carries every sum exactly.
+    """
+    ic_tiles, kijs, cols, rows = weights.shape
+    tall = weights.transpose(0, 3, 1, 2).reshape(ic_tiles, rows, -1)  # (ic_tile, row, kij*col)
+    return np.matmul(tiles, tall).reshape(ic_tiles, -1, kijs, cols).transpose(0, 2, 1, 3)
 
 
 def _row_by_row(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[np.signedinteger]]:

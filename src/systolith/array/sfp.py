@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from systolith.array.mapping import Mapping
 from systolith.array.spec import ArraySpec
-from systolith.formats import require_fit
+from systolith.formats import require_fit, wrapped
 
 
 def fit(values: NDArray[np.int64], spec: ArraySpec, name: str, axes: Sequence[str]) -> NDArray[np.int64]:
@@ -21,7 +21,7 @@ def fit(values: NDArray[np.int64], spec: ArraySpec, name: str, axes: Sequence[st
         return values
     if spec.overflow == "saturate":
         return np.clip(values, fmt.lo, fmt.hi)
-    return ((values - fmt.lo) & ((1 << fmt.bits) - 1)) + fmt.lo
+    return wrapped(values, fmt)
 
 
 def accumulate(mapping: Mapping, block: NDArray[np.integer], oc_tile: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from systolith.array import ArraySpec
     from systolith.network import Conv, IntegerNetwork
+    from systolith.network.graph import Linear
 
 
 NODE_HEADINGS = ("name", "node", "takes", "shape", "result", "detail")
@@ -91,6 +92,25 @@ def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
         return None, {}
     file = load_model_file(path)
     return network_of(file, path), dict(file.run)
+
+
+def find_layer(network: IntegerNetwork, layer: str) -> Conv | Linear:
+    """The layer with weights of that name; `BadInput` naming those there are."""
+    from systolith.formats import BadInput
+
+    if layer not in network.layers:
+        raise BadInput(f"no layer {layer!r} in this network; its layers are {', '.join(network.layers)}")
+    return network.layers[layer]
+
+
+def as_conv(node: Conv | Linear, act: NDArray[np.integer]) -> tuple[Conv, NDArray[np.int16]]:
+    """The layer as the array sees it, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
+    import numpy as np
+
+    from systolith.network.graph import Linear
+
+    conv = node.as_conv() if isinstance(node, Linear) else node
+    return conv, np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
 
 
 def print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[str, ...] = ()) -> None:

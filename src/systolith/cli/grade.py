@@ -30,10 +30,12 @@ def grade(
     """Simulate hardware faults; say which of them the golden files would reveal, and which slip through."""
     from collections import Counter
 
+    from systolith.vectors import read_bundle
     from systolith.vectors.grade import grade as grade_vectors
 
     folders = _folders(bundles)
-    graded = grade_vectors(_results(folders), _layout(folders), faults, seed)
+    layout = _layout(folders[0], read_bundle(folders[0])[1])
+    graded = grade_vectors(_results(folders, layout), layout, faults, seed)
     detectable = len(graded.detected) + len(graded.survivors)
     last = (
         f"reveals {len(graded.detected):,} of {detectable:,} detectable faults "
@@ -83,24 +85,8 @@ def _folders(path: Path) -> list[Path]:
     return found
 
 
-def _layout(folders: list[Path]) -> Layout:
-    """The one layout of the bundles."""
-    from systolith.formats import BadInput
-    from systolith.vectors import read_bundle
-    from systolith.vectors.layout import layout_from
-
-    first: Layout | None = None
-    for folder in folders:
-        layout = layout_from(read_bundle(folder)[1]["layout"], f"{folder}/manifest.json: layout")
-        if first is not None and layout != first:
-            raise BadInput(f"{folder} and {folders[0]} are in different layouts: grade those of one together")
-        first = layout
-    assert first is not None
-    return first
-
-
-def _results(folders: list[Path]) -> Iterator[tuple[str, ArrayResult]]:
-    """Each bundle's name and what is in it, which must be right: a fault is what differs from it."""
+def _results(folders: list[Path], layout: Layout) -> Iterator[tuple[str, ArrayResult]]:
+    """Each bundle's name and what is in it, which must be right, a fault being what differs; all are in one layout."""
     import numpy as np
 
     from systolith.array import run_layer
@@ -108,11 +94,20 @@ def _results(folders: list[Path]) -> Iterator[tuple[str, ArrayResult]]:
     from systolith.vectors import read_bundle
 
     for folder in folders:
-        stored = read_bundle(folder)[0]
+        stored, manifest = read_bundle(folder)
+        if _layout(folder, manifest) != layout:
+            raise BadInput(f"{folder} and {folders[0]} are in different layouts: grade those of one together")
         result = run_layer(stored.mapping.conv, stored.act, stored.mapping.spec)
         if not (np.array_equal(result.psum, stored.psum) and np.array_equal(result.out, stored.out)):
             raise BadInput(f"{folder}: its psums and outputs are not those of its activations and weights")
         yield folder.name, result
+
+
+def _layout(folder: Path, manifest: dict[str, Any]) -> Layout:
+    from systolith.vectors.bundle import MANIFEST
+    from systolith.vectors.layout import layout_from
+
+    return layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
 
 
 def _facts(bundles: Path, count: int, graded: Grade) -> dict[str, Any]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from systolith.vectors.layout import Layout
     from systolith.vectors.stream import Psums, Size, Written
 
+MOST_FILES = 20_000
+
 Layers = Annotated[
     str | None,
     typer.Option("--layer", help="One layer, several with commas between, or `all`. [default: features.27]"),
@@ -39,10 +41,8 @@ Tiles = Annotated[
 ]
 LimitNij = Annotated[int | None, typer.Option("--limit-nij", help="Of each pass only the first so many psums.")]
 NoPsum = Annotated[bool, typer.Option("--no-psum", help="No psums, neither as files nor in tensors.npz.")]
-Yes = Annotated[bool, typer.Option("--yes", help=f"Write more than {20_000:,} files.")]
+Yes = Annotated[bool, typer.Option("--yes", help=f"Write more than {MOST_FILES:,} files.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="Layers at a time. [default: one a core]")]
-
-MOST_FILES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +71,13 @@ def layers_of(
             whose sums could overflow a wider accumulator; stderr tells.
         array: the options of `common.make_spec`.
     """
-    import numpy as np
-
     from systolith.formats import BadInput
-    from systolith.network.graph import Linear
     from systolith.network.reference import run
 
     spec = common.make_spec(*array)
     network, _ = common.find_network(model, "vectors")
     names = list(network.layers) if layer == "all" else layer.split(",")
-    for name in names:
-        if name not in network.layers:
-            raise BadInput(f"no layer {name!r} in this network; its layers are {', '.join(network.layers)}")
+    nodes = {name: common.find_layer(network, name) for name in names}
     if len(set(names)) < len(names):
         raise BadInput(f"--layer {layer}: a layer stands there twice")
     taken = {name: network[name].inputs[0] for name in names}
@@ -90,11 +85,8 @@ def layers_of(
     pictures = list(_pictures(images, data, index))
     for folder, pixels in pictures:
         results = run(network, pixels[None], last)
-        for name in names:
-            node = network.layers[name]
-            conv = node.as_conv() if isinstance(node, Linear) else node
-            act = results[taken[name]][0]
-            act = np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
+        for name, node in nodes.items():
+            conv, act = common.as_conv(node, results[taken[name]][0])
             wide = _widened(spec, conv, act, grow) if layer == "all" else spec
             wide = common.settle(wide, array[3], conv, *act.shape[1:])
             parts = [folder] * (len(pictures) > 1) + [name] * (len(names) > 1 or layer == "all")
@@ -224,10 +216,8 @@ def _disk(out: Path) -> tuple[int, int]:
     parent = next(p for p in (out.resolve(), *out.resolve().parents) if p.exists())
     block = os.statvfs(parent).f_frsize if hasattr(os, "statvfs") else 4096
     disk = shutil.disk_usage(parent)
-    return (
-        block,
-        disk.free if disk.total else sys.maxsize,
-    )  # a file system without a size, such as /proc, says why itself
+    # A file system without a size, such as /proc, says itself why nothing can be written there.
+    return block, disk.free if disk.total else sys.maxsize
 
 
 def _write(planned: list[Job], folder: Path, layout: Layout, psums: Psums, jobs: int | None) -> list[Written]:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from systolith.array import ArrayResult
-    from systolith.network import Conv, IntegerNetwork
-    from systolith.network.graph import Linear
+    from systolith.network import IntegerNetwork
 
 
 def run(
@@ -172,24 +171,11 @@ def layer_on_array(
         act: what it takes, codes (C, H, W) or (F,).
         array: the options of `common.make_spec`.
     """
-    import numpy as np
-
     from systolith.array import run_layer
-    from systolith.network.graph import Linear
 
-    spec, node = common.make_spec(*array), find_layer(network, layer)
-    conv = node.as_conv() if isinstance(node, Linear) else node
-    act = np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
-    return run_layer(conv, act, common.settle(spec, array[3], conv, *act.shape[1:]))
-
-
-def find_layer(network: IntegerNetwork, layer: str) -> Conv | Linear:
-    """The layer with weights of that name; `BadInput` naming those there are."""
-    from systolith.formats import BadInput
-
-    if layer not in network.layers:
-        raise BadInput(f"no layer {layer!r} in this network; its layers are {', '.join(network.layers)}")
-    return network.layers[layer]
+    spec = common.make_spec(*array)
+    conv, codes = common.as_conv(common.find_layer(network, layer), act)
+    return run_layer(conv, codes, common.settle(spec, array[3], conv, *codes.shape[1:]))
 
 
 def _guesses(logits: NDArray[Any]) -> dict[str, Any]:

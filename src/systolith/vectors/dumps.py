@@ -11,7 +11,7 @@ A log has a line a word, `time,value`, in the order of the level's golden words 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -306,13 +306,16 @@ def _hex_bits(word: str, width: int) -> str:
 
 def _with_numbers(lines: list[str]) -> list[tuple[int, str]]:
     """Lines that hold something, comments left out, numbered from 1."""
-    return [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith(("#", "//"))]
+    return [(n, line) for n, line in enumerate(lines, 1) if _holds(line)]
+
+
+def _holds(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith(("#", "//"))
 
 
 def _is_log(lines: list[str]) -> bool:
     """Whether the first line that is no comment has a comma: no word of a layout has."""
-    kept: Iterator[str] = (line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//")))
-    return "," in next(kept, "")
+    return "," in next(filter(_holds, lines), "")
 
 
 def _log(result: ArrayResult, layout: Layout, path: Path, level: str | None, radix: str | None) -> list[Dump]:

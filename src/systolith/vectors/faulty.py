@@ -8,9 +8,10 @@ import numpy as np
 
 from systolith.array import ArraySpec, Mapping
 from systolith.array.sfp import fit
-from systolith.formats import IntFormat
+from systolith.formats import IntFormat, wrapped
 from systolith.vectors.faults import Fault
 from systolith.vectors.machine import Column, Ints, Machine, Step
+from systolith.vectors.tensors import picked
 
 OPERAND = ("activation bit", "activation's sign", "weight bit", "weight taken as unsigned", "product bit", "product")
 ADDER = ("psum bit", "carry of the adder dropped", "psum from above missing", "psum register")
@@ -21,12 +22,7 @@ LOCAL = OPERAND + ADDER
 def stuck(values: Ints, bit: int, value: int, fmt: IntFormat) -> Ints:
     """The values of a register of `fmt` with one bit stuck."""
     pattern = (values | (1 << bit)) if value else (values & ~(1 << bit))
-    return as_format(pattern, fmt)
-
-
-def as_format(values: Ints, fmt: IntFormat) -> Ints:
-    """What a register of `fmt` holds of the lowest bits of `values`."""
-    return ((values - fmt.lo) & ((1 << fmt.bits) - 1)) + fmt.lo
+    return wrapped(pattern, fmt)
 
 
 def without_carry(left: Ints, right: Ints, bit: int) -> Ints:
@@ -41,9 +37,9 @@ def overflowing(values: Ints, spec: ArraySpec, how: str) -> Ints:
     fmt = spec.psum_format
     if how == "one bit narrower":
         narrow = IntFormat(fmt.bits - 1, signed=True)
-        return np.clip(values, narrow.lo, narrow.hi) if spec.overflow == "saturate" else as_format(values, narrow)
+        return np.clip(values, narrow.lo, narrow.hi) if spec.overflow == "saturate" else wrapped(values, narrow)
     if how == "wraps":
-        return as_format(values, fmt)
+        return wrapped(values, fmt)
     return np.clip(
         values, fmt.lo + (how == "saturates above its smallest"), fmt.hi - (how == "saturates below its largest")
     )
@@ -57,19 +53,19 @@ def multiplied(act: Ints, weight: Ints, fault: Fault, mapping: Mapping) -> Ints:
     if kind == "activation bit":
         act = stuck(act, fault.number("bit"), fault.number("stuck at"), form)
     elif kind == "activation's sign":
-        act = as_format(act, IntFormat(form.bits, not form.signed))
+        act = wrapped(act, IntFormat(form.bits, not form.signed))
     elif kind == "weight bit":
         weight = stuck(weight, fault.number("bit"), fault.number("stuck at"), spec.weight_format)
     elif kind == "weight taken as unsigned":
-        weight = as_format(weight, IntFormat(spec.weight_bits, signed=False))
+        weight = wrapped(weight, IntFormat(spec.weight_bits, signed=False))
     right = act * weight
     if kind == "product bit":
         return stuck(right, fault.number("bit"), fault.number("stuck at"), product)
     if kind == "product":
         if fault["how"] == "without sign extension":
-            return as_format(right, IntFormat(product.bits, signed=False))
+            return wrapped(right, IntFormat(product.bits, signed=False))
         if fault["how"] == "one bit narrower":
-            return as_format(right, IntFormat(product.bits - 1, signed=True))
+            return wrapped(right, IntFormat(product.bits - 1, signed=True))
         return -right if fault["how"] == "negated" else right * 0
     return right
 
@@ -97,14 +93,6 @@ def shifted(values: Ints, how: str, axis: int = -1) -> Ints:
     else:
         moved[:-1] = source[1:]
     return np.moveaxis(moved, 0, axis)
-
-
-def picked(values: Ints, addresses: Ints, axis: int) -> Ints:
-    """The values at `addresses` along `axis`, 0 where no memory is."""
-    inside = (addresses >= 0) & (addresses < values.shape[axis])
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    return np.take(values, np.where(inside, addresses, 0), axis) * inside.reshape(shape)
 
 
 def stuck_address(addresses: Ints, fault: Fault) -> Ints:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from systolith.array import ArrayResult, Mapping, run_layer
+from systolith.array.psums import psum_shape
 from systolith.formats import BadInput
 from systolith.vectors.faults import Fault, make_faults
 from systolith.vectors.faulty import columns_of, faulty_out, faulty_psum
@@ -127,7 +128,7 @@ def visible(layout: Layout, mapping: Mapping) -> Seen:
     # Lanes without a channel are words as well, where the layout has lanes.
     weight = np.broadcast_to(np.int8(0), (lanes, *conv.weight.shape[1:]))
     whole = replace(mapping, conv=replace(conv, weight=weight))
-    psum = np.zeros((mapping.ic_tiles, mapping.oc_tiles, mapping.kijs, mapping.nijs, spec.cols), dtype=np.int64)
+    psum = np.zeros(psum_shape(mapping), dtype=np.int64)
     out, after = (np.zeros((lanes, *mapping.output_shape), dtype=np.int64) for _ in range(2))
     for file in layout.files:
         if file.tensor == "psum":
@@ -181,20 +182,8 @@ def _shows(m: Machine, fault: Fault, seen: Seen, o: int, c: int) -> bool:
 
 def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
     """Stimuli of the same shape that may reveal what others do not, and their names."""
-    conv, spec = mapping.conv, mapping.spec
-    act, weight = spec.act_format(conv), spec.weight_format
-    size = mapping.height, mapping.width
-    shape = Shape(
-        conv.in_channels,
-        conv.out_channels,
-        size,
-        conv.kernel,
-        conv.padding,
-        conv.stride,
-        conv.dilation,
-        act,
-        weight,
-    )
+    spec, shape = mapping.spec, Shape.of(mapping)
+    weight = spec.weight_format
     widest = replace(shape, weight_range=(weight.lo, weight.hi))
     for chosen, more in ((shape, ""), (widest, " --most-negative")):
         for stimulus, seeds in (("corner", range(1)), ("random", range(RANDOM)), ("sparse", range(RANDOM))):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping
 from systolith.array.sfp import fit
+from systolith.vectors.tensors import picked
 
 Ints = NDArray[np.int64]
 Step = Callable[[Ints, Ints], Ints]
@@ -138,8 +139,7 @@ class Machine:
         """
         addresses = self.windows if addresses is None else addresses
         memory = psum.reshape(psum.shape[0], -1)
-        inside = (addresses >= 0) & (addresses < memory.shape[1])
-        read = memory[:, np.where(inside, addresses, 0)] * inside  # (ic_tile, kij, onij)
+        read = picked(memory, addresses, 1)  # (ic_tile, kij, onij)
         if step is None and passes is None and self.spec.overflow == "wrap":
             return self.fit(read.sum((0, 1)) + start)
         if passes is None:

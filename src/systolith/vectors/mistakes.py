@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping
-from systolith.formats import IntFormat, least_signed_bits
+from systolith.array.psums import multiply
+from systolith.formats import IntFormat, least_signed_bits, wrapped
+from systolith.vectors.tensors import picked
 
 Ints = NDArray[np.integer]
 
@@ -78,15 +80,14 @@ def mistakes(result: ArrayResult) -> Iterator[Mistaken]:
 
 def _psums(tiles: Ints, weights: Ints) -> Ints:
     """(ic_tile, oc_tile, kij, nij, col) of activations (ic_tile, nij, row) and weights (..., kij, col, row)."""
-    ic_tiles, nijs, rows = tiles.shape
     oc_tiles, kijs, cols = weights.shape[1:4]
-    most = rows * int(np.abs(tiles).max()) * int(np.abs(weights).max())
+    most = tiles.shape[2] * int(np.abs(tiles).max()) * int(np.abs(weights).max())
     carrier = np.float32 if most < 1 << 24 else np.float64  # exact: whole numbers below 2^24, else below 2^53
-    left = tiles.astype(carrier)
-    psum = np.empty((ic_tiles, oc_tiles, kijs, nijs, cols), dtype=np.int32 if most < 1 << 31 else np.int64)
+    left, right = tiles.astype(carrier), weights.astype(carrier)
+    shape = len(tiles), oc_tiles, kijs, tiles.shape[1], cols
+    psum = np.empty(shape, dtype=np.int32 if most < 1 << 31 else np.int64)
     for oc_tile in range(oc_tiles):
-        right = weights[:, oc_tile].transpose(0, 3, 1, 2).reshape(ic_tiles, rows, -1).astype(carrier)
-        psum[:, oc_tile] = np.matmul(left, right).reshape(ic_tiles, nijs, kijs, cols).transpose(0, 2, 1, 3)
+        psum[:, oc_tile] = multiply(left, right[:, oc_tile])
     return psum
 
 
@@ -108,17 +109,16 @@ def _fit(values: Ints, bits: int, saturates: bool) -> Ints:
         return values
     if saturates:
         return np.clip(values, fmt.lo, fmt.hi)
-    return ((values - fmt.lo) & ((1 << bits) - 1)) + fmt.lo
+    return wrapped(values, fmt)
 
 
 def _parts(mapping: Mapping, psum: Ints, addresses: NDArray[np.int64]) -> Ints:
     """(kij, ic_tile, oc_tiles*cols, onij): the psums at `addresses` (kij, onij); outside the map 0."""
     lanes = mapping.oc_tiles * mapping.spec.cols
     parts = np.empty((mapping.kijs, mapping.ic_tiles, lanes, mapping.onijs), dtype=psum.dtype)
-    inside = (addresses >= 0) & (addresses < mapping.nijs)
     for kij in range(mapping.kijs):
-        found = psum[:, :, kij, np.where(inside[kij], addresses[kij], 0)]  # (ic_tile, oc_tile, onij, col)
-        parts[kij] = found.swapaxes(2, 3).reshape(parts.shape[1:]) * inside[kij]
+        found = picked(psum[:, :, kij], addresses[kij], 2)  # (ic_tile, oc_tile, onij, col)
+        parts[kij] = found.swapaxes(2, 3).reshape(parts.shape[1:])
     return parts
 
 

@@ -56,12 +56,7 @@ class Geometry:
 
 def geometry_of(result: ArrayResult) -> Geometry:
     """The geometry of a layer on the array."""
-    conv, mapping = result.mapping.conv, result.mapping
-    spec = mapping.spec
-    windows = conv.kernel, conv.padding, conv.stride, conv.dilation
-    formats = spec.act_format(conv), spec.weight_format
-    size = mapping.height, mapping.width
-    return Geometry(Shape(conv.in_channels, conv.out_channels, size, *windows, *formats), spec)
+    return Geometry(Shape.of(result.mapping), result.mapping.spec)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,14 @@ class Shape:
         """The layer with these weights (O, C, KH, KW)."""
         return Conv(name, weight, self.act_format, self.weight_format, self.stride, self.padding, self.dilation)
 
+    @classmethod
+    def of(cls, mapping: Mapping) -> Shape:
+        """That of a layer on an array, with the array's lanes."""
+        conv, spec = mapping.conv, mapping.spec
+        windows = conv.kernel, conv.padding, conv.stride, conv.dilation
+        formats = spec.act_format(conv), spec.weight_format
+        return cls(conv.in_channels, conv.out_channels, (mapping.height, mapping.width), *windows, *formats)
+
     def least_psum_bits(self) -> int:
         """The least accumulator width (at least 2) that no integers of this shape and these ranges overflow."""
         products = [a * w for a in self.acts for w in self.weights]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from systolith.array import Mapping
 from systolith.formats import BadInput
 
 Ints = NDArray[np.integer]
+Number = TypeVar("Number", bound=np.integer)
 
 AXES = {
     "act": ("itile", "row", "ic", "nij", "ij"),
@@ -165,6 +167,14 @@ def arrange(
     value = value[flips]
     for index in np.ndindex(*value.shape[: len(files)]):
         yield dict(zip(files, index, strict=True)), value[index]
+
+
+def picked(values: NDArray[Number], addresses: NDArray[np.int64], axis: int) -> NDArray[Number]:
+    """The values at `addresses`, of any shape, in place of `axis`; 0 where no memory is."""
+    inside = (addresses >= 0) & (addresses < values.shape[axis])
+    found = np.take(values, np.where(inside, addresses, 0), axis)
+    picked: NDArray[Number] = found * inside.reshape(*inside.shape, *[1] * (values.ndim - axis - 1))
+    return picked
 
 
 def blocks(value: Ints, axes: int, most: int) -> Iterator[Ints]:

@@ -34,6 +34,7 @@ from systolith.vectors.faulty import (
     wrong_relu,
 )
 from systolith.vectors.machine import Ints, held
+from systolith.vectors.tensors import picked
 
 MOST = 1 << 23  # combinations of values that are compared one by one
 SUMS = ("neighbouring columns swapped", "order of lanes reversed")
@@ -215,7 +216,7 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
     if kind in ("skew of a row", "skew of a column", "activation address", "activation address bit"):
         step = 1 if at.get("how") == "one position early" else -1
         found = act_addresses(mapping, fault) if "address" in kind else np.arange(mapping.nijs) + step
-        return same if (_at(live, found) == live)[needed.any(0)].all() else ""
+        return same if (picked(live, found, 0) == live)[needed.any(0)].all() else ""
     conv = mapping.conv
     if at.get("how") == "rows for columns in the weights" and conv.in_channels == conv.out_channels == 1:
         return "one row and one column have a channel, the first of each"
@@ -244,7 +245,7 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
     if kind in ("psum address", "psum address bit"):
         memory = np.where(np.tile(inside, mapping.kijs), np.arange(mapping.kijs * mapping.nijs) + 1, 0)
         right = memory[windows + np.arange(mapping.kijs)[:, None] * mapping.nijs][:, outputs]
-        left = _at(memory, psum_addresses(mapping, fault))[:, outputs]
+        left = picked(memory, psum_addresses(mapping, fault), 0)[:, outputs]
         return same if (_summands(left, commutes) == _summands(right, commutes)).all() else ""
     return ""
 
@@ -254,12 +255,6 @@ def _inside(mapping: Mapping) -> NDArray[np.bool_]:
     one = np.ones((mapping.conv.in_channels, mapping.height, mapping.width), dtype=np.int64)
     inside: NDArray[np.bool_] = mapping.act_tiles(one)[0, :, 0] != 0
     return inside
-
-
-def _at(values: Ints, addresses: Ints) -> Ints:
-    """The values at `addresses`, 0 where no memory is."""
-    inside = (addresses >= 0) & (addresses < values.size)
-    return np.where(inside, values[np.where(inside, addresses, 0)], 0)
 
 
 def _summands(tokens: Ints, commutes: bool) -> Ints:

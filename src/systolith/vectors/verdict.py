@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult
 from systolith.array.sfp import relu
-from systolith.formats import IntFormat
+from systolith.formats import IntFormat, wrapped
 from systolith.vectors.dumps import Dump, How, read_dumps, source_of
 from systolith.vectors.layout import Layout, VectorFile, spec_files
 from systolith.vectors.mistakes import Mistaken, contributions, mistakes, operands
@@ -199,7 +199,7 @@ def _held(words: Ints, fmt: IntFormat) -> Ints:
     """What a lane shows of numbers that may be too large for it: its low bits."""
     if not words.size or (fmt.lo <= int(words.min()) and int(words.max()) <= fmt.hi):
         return words
-    return ((words - fmt.lo) & ((1 << fmt.bits) - 1)) + fmt.lo
+    return wrapped(words, fmt)
 
 
 def _weigh(

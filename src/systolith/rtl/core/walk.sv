@@ -10,18 +10,7 @@ module walk #(
     input  logic          restart,
     input  logic          step,
     input  logic          useful,
-    input  logic [  15:0] oc_tiles,
-    input  logic [  15:0] ic_tiles,
-    input  logic [  15:0] kernel_h,
-    input  logic [  15:0] kernel_w,
-    input  logic [  15:0] padded_h,
-    input  logic [  15:0] padded_w,
-    input  logic [  15:0] out_h,
-    input  logic [  15:0] out_w,
-    input  logic [  15:0] stride_h,
-    input  logic [  15:0] stride_w,
-    input  logic [  15:0] dilation_h,
-    input  logic [  15:0] dilation_w,
+    input  logic [12*16-1:0] shape,  // twelve numbers of 16 bits, see below
     output logic [  15:0] oc_tile,
     output logic [ACT_AT-1:0] act_at,   // ic_tile*Np + nij
     output logic [PSUM_AT-1:0] onij,     // of the output that takes this psum, if `needed`
@@ -31,6 +20,11 @@ module walk #(
     output logic          pass_end,
     output logic          layer_end
 );
+  wire [15:0] oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w;
+  wire [15:0] out_h, out_w, stride_h, stride_w, dilation_h, dilation_w;
+  assign {oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w,
+          out_h, out_w, stride_h, stride_w, dilation_h, dilation_w} = shape;
+
   logic [15:0] ic_tile, ki, kj;
   logic [15:0] i, j;  // position in the padded map
   logic [15:0] oi, oj;  // the next output row and column to be met
