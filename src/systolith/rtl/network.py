@@ -1,0 +1,222 @@
+"""A network's convolutions on the core, one after another, each fed what the one before gave there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import ArraySpec, Mapping, run_layer
+from systolith.array.events import Schedule
+from systolith.equality import Equality, compare
+from systolith.formats import BadInput
+from systolith.network import Conv, IntegerNetwork
+from systolith.network.graph import Linear, Requantize
+from systolith.network.reference import compute, run
+from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
+from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared
+from systolith.rtl.simulators import Simulator, build
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A layer and the core that it will run on.
+
+    Attributes:
+        name: of the node.
+        mapping: on the core's array.
+        consumer: the node whose codes the core gives, "" where it gives accumulators alone.
+        requantize: what makes them.
+        code_bits: their width in the core.
+        core: the testbench's parameters; layers of the same lanes share one core.
+    """
+
+    name: str
+    mapping: Mapping
+    consumer: str
+    requantize: Thresholds | FixedPoint | None
+    code_bits: int
+    core: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A layer that ran.
+
+    Attributes:
+        planned: what was to run.
+        outcome: the testbench's.
+        equal: in a network: the accumulators and codes that came out of the core, read from its dump, against the
+            network's own.
+        seconds: wall time, vectors included.
+    """
+
+    planned: Planned
+    outcome: Outcome
+    equal: Equality | None
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return self.outcome.holds and (self.equal is None or self.equal.holds)
+
+
+def plan(
+    network: IntegerNetwork,
+    names: Sequence[str],
+    spec: ArraySpec,
+    auto: bool = False,
+    fixed_point: bool = False,
+    widen: bool = False,
+) -> list[Planned]:
+    """The layers `names` on cores of the size of `spec`, a core for each width of codes among them.
+
+    Args:
+        spec: of the cores.
+        auto: psum bits are the least that no layer of a core can overflow, not those of `spec`.
+        fixed_point: codes by (M, B, S) instead of thresholds.
+        widen: lanes that are too narrow for a layer are widened for it.
+
+    Raises:
+        BadInput: no such layer, one too wide for its lanes, or no exact (M, B, S) of some channel.
+    """
+    found: list[Planned] = []
+    for name in names:
+        if name not in network.layers:
+            raise BadInput(f"no layer {name!r} in this network; its layers are {', '.join(network.layers)}")
+        node = network.layers[name]
+        conv = node.as_conv() if isinstance(node, Linear) else node
+        wide = replace(spec, psum_bits=48 if auto else spec.psum_bits)
+        if widen:
+            act_bits = max(spec.act_bits, conv.act_format.bits)
+            wide = replace(wide, act_bits=act_bits, weight_bits=max(spec.weight_bits, conv.weight_format.bits))
+        (taken,) = network[name].inputs
+        shape = network.values[taken].shape if isinstance(node, Conv) else (1, 1, 1)
+        consumer = next((s.node for s in network.steps if s.inputs == (name,) and isinstance(s.node, Requantize)), None)
+        code_bits, chosen = 1, None
+        if consumer is not None and isinstance(node, Conv):
+            code_bits = consumer.thresholds.values.shape[1].bit_length()
+            chosen = to_fixed_point(consumer.name, consumer.thresholds) if fixed_point else consumer.thresholds
+        mapping = Mapping(conv, wide, *shape[1:])
+        found.append(
+            Planned(name, mapping, consumer.name if consumer is not None and chosen else "", chosen, code_bits, {})
+        )
+    return [_on_core(planned, found, auto) for planned in found]
+
+
+def _on_core(planned: Planned, every: Sequence[Planned], auto: bool) -> Planned:
+    """The layer on the core that it shares with those of its lanes and codes."""
+
+    def kind(one: Planned) -> tuple[int, int, int]:
+        return one.mapping.spec.act_bits, one.mapping.spec.weight_bits, one.code_bits
+
+    beside = [one for one in every if kind(one) == kind(planned)]
+    spec = planned.mapping.spec
+    if auto:
+        spec = replace(spec, psum_bits=max(2, *(max(one.mapping.least_psum_bits()) for one in beside)))
+    cores = [parameters(replace(one.mapping, spec=spec), one.code_bits) for one in beside]
+    return replace(planned, mapping=replace(planned.mapping, spec=spec), core=shared(cores))
+
+
+def build_all(
+    simulator: Simulator,
+    planned: Sequence[Planned],
+    jobs: int,
+    cache: Path | None = None,
+    core: Path | None = None,
+    waves: str = "",
+) -> int:
+    """Compile every core that the layers need, `jobs` at a time; their number."""
+    cores = {tuple(sorted(one.core.items())): one.core for one in planned}
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda given: build(simulator, given, cache, core, waves), cores.values()))
+    return len(cores)
+
+
+def run_one(
+    simulator: Simulator,
+    planned: Planned,
+    act: NDArray[np.integer],
+    folder: Path,
+    schedule: Schedule,
+    cache: Path | None = None,
+    dump: int = 0,
+    waves: Path | None = None,
+    core: Path | None = None,
+) -> Ran:
+    """One layer on its core, for activation codes (C, H, W); `folder` exists, for the files."""
+    begin = time.perf_counter()
+    result = run_layer(planned.mapping.conv, act, planned.mapping.spec)
+    how = schedule, planned.requantize, planned.code_bits, cache, core, planned.core
+    found = run_on(simulator, result, folder, *how, dump, waves)
+    return Ran(planned, found, None, time.perf_counter() - begin)
+
+
+def run_network(
+    simulator: Simulator,
+    network: IntegerNetwork,
+    pixels: NDArray[np.uint8],
+    planned: Sequence[Planned],
+    folder: Path,
+    schedule: Schedule,
+    cache: Path | None = None,
+    core: Path | None = None,
+    keep: bool = False,
+) -> Iterator[Ran | int]:
+    """A whole inference: the planned layers on the core, everything else on the host (`network/reference.py`).
+
+    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class.
+    After a layer that differs nothing more runs.
+
+    Args:
+        pixels: uint8 (C, H, W).
+        folder: existing, for a folder a layer.
+        cache, core: of `simulators.build`.
+        keep: leave each layer's vectors there, and the dump of its psums.
+    """
+    on_core = {one.name: one for one in planned}
+    expected = run(network, pixels[None])
+    results: dict[str, NDArray[np.int64]] = {}
+    for step in network.steps:
+        one = on_core.get(step.name)
+        if one is not None:
+            place = folder / step.name
+            place.mkdir()
+            act = results[step.inputs[0]][0].astype(np.int16)
+            ran = run_one(simulator, one, act, place, schedule, cache, 1 if keep else 2, core=core)
+            if ran.outcome.holds:
+                given = _given(one, place)
+                ran = replace(ran, equal=_as_the_network(one, given, expected))
+                results |= {name: values[None] for name, values in given.items()}
+            yield ran
+            if not ran.holds:
+                return
+            if not keep:
+                shutil.rmtree(place)
+        elif step.name not in results:
+            taken = [results[name] for name in step.inputs] or [pixels[None].astype(np.int64)]
+            results[step.name] = compute(step.node, *taken)
+    yield int(results[network.steps[-1].name][0])
+
+
+def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
+    """What came out of the core, (O, OH, OW), by the name of the node that produces it in the network."""
+    given = {planned.name: read_outputs(planned.mapping, folder)}
+    if planned.requantize is not None:
+        given[planned.consumer] = read_codes(planned.mapping, folder, planned.code_bits, planned.requantize.low)
+    return given
+
+
+def _as_the_network(
+    planned: Planned, given: dict[str, NDArray[np.int64]], expected: dict[str, NDArray[np.int64]]
+) -> Equality:
+    found = [compare(name, expected[name][0], values, ("oc", "oi", "oj")) for name, values in given.items()]
+    first = next((f"{one.name} {one.first}" for one in found if one.different), "")
+    name = f"{planned.name}: accumulators and codes from the core = the network's"
+    return Equality(name, sum(one.compared for one in found), sum(one.different for one in found), first)
