@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from systolith.formats import IntFormat
+from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
+from systolith.rtl.simulators import Simulator, find_simulator
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch is loaded
 
 settings.register_profile("systolith", deadline=None, max_examples=60)
 settings.load_profile("systolith")
 
+Find = Callable[[str], Simulator]
 UINT4, INT4 = IntFormat(4, False), IntFormat(4, True)
 
 
@@ -69,3 +72,30 @@ def random_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(count: int, seed: int = 0) -> np.ndarray:
     """uint8 (count, 3, 32, 32)."""
     return np.random.default_rng(seed).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled cores, shared by the workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models"
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Find:
+    """A simulator by name; where it is missing, the test is left out and says so (in CI it fails)."""
+
+    def find(name: str) -> Simulator:
+        try:
+            return find_simulator(name)
+        except BadInput as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def icarus(simulator: Find) -> Simulator:
+    return simulator("icarus")

