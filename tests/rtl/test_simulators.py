@@ -102,3 +102,28 @@ def test_the_core_is_one_module_a_file_and_lint_clean(simulator: Find) -> None:
         command = [found.command, "--lint-only", "-Wall", "--top-module", "core", *given, *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
+
+
+# Not asked for: casts that are idle at some widths, and the number behind a register's bits.
+SLANG = "-Werror -Wextra -Wpedantic -Wconversion -Wno-useless-cast -Wno-sign-conversion"
+
+
+def slang(top: str, files: list[Path], **parameters: int) -> bool:
+    """Whether slang has nothing to say of the design."""
+    from pyslang.driver import Driver
+
+    driver = Driver()
+    driver.addStandardArgs()
+    given = " ".join(f"-G{name}={value}" for name, value in parameters.items())
+    assert driver.parseCommandLine(f"slang --top {top} {SLANG} {given} {' '.join(map(str, files))}")
+    return bool(driver.processOptions() and driver.parseAllSources() and driver.runFullCompilation())
+
+
+def test_slang_finds_nothing_either(tmp_path: Path) -> None:
+    files = sorted((simulators.RTL / "core").glob("*.sv"))
+    assert slang("core", files)
+    assert slang("core", files, ROWS=1, COLS=1, ACT_BITS=1, OC_TILES=5)
+    assert slang("core", files, ROWS=3, COLS=5, ACT_BITS=8, OC_TILES=2)
+    broken = tmp_path / "relu.sv"
+    broken.write_text("module relu (input logic [7:0] a, output logic [3:0] b);\n  assign b = a;\nendmodule\n")
+    assert not slang("relu", [broken])
