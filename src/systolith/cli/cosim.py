@@ -71,6 +71,9 @@ def cosim(
     waves: Annotated[
         Path | None, typer.Option("--waves", help="Write every signal to this .fst or .vcd (of a single layer).")
     ] = None,
+    diagram: Annotated[
+        Path | None, typer.Option("--diagram", help="Draw the run's timing diagram into this .svg (of a single layer).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep the vectors and what the core dumped in this folder.")
     ] = None,
@@ -93,18 +96,20 @@ def cosim(
         raise BadInput(f"--jobs {jobs}: expected at least 1")
     if waves is not None and waves.suffix[1:] not in WAVES:
         raise BadInput(f"--waves {waves}: expected a name that ends in .{' or .'.join(WAVES)}")
+    if diagram is not None:
+        common.require_extra("pywellen", "waves", "cosim --diagram")
+        if diagram.suffix != ".svg":
+            raise BadInput(f"--diagram {diagram}: expected a name that ends in .svg")
     several = layer == "all" or "," in layer
-    if waves is not None and several:
-        raise BadInput(f"--waves {waves}: expected one --layer with it, found {layer}")
+    if several and (waves or diagram):
+        raise BadInput(f"--waves and --diagram are of a single layer, found --layer {layer}")
     if core is not None and not (core / "core.sv").is_file():
         raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
     if out is not None:
         require_free(out, force)
     bits = psum_bits or ("auto" if several else "16")
     spec = common.make_spec(array, act_bits, weight_bits, bits, overflow)
-    simulator = find_simulator(
-        "icarus" if waves and sim == "auto" and waves.suffix == ".fst" and shutil.which("iverilog") else sim
-    )
+    simulator = find_simulator(_writes(sim, waves, diagram))
     pixels, source, notes = common.find_picture(image, data, index)
     for text in notes:
         common.note(f"{source}: {text}")
@@ -112,9 +117,10 @@ def cosim(
     names = _convolutions(network) if layer == "all" else layer.split(",")
     planned = plan(network, names, spec, bits == "auto", requantize == "fixed", widen=layer == "all")
     schedule = Schedule(streaming == "useful", drained)
-    run = _Run(simulator, network, pixels, planned, schedule, jobs, core, waves)
+    kind = waves.suffix[1:] if waves else "vcd" if diagram else ""
+    run = _Run(simulator, network, pixels, planned, schedule, jobs, core, kind)
     begin = time.perf_counter()
-    cores = build_all(simulator, planned, jobs, core=core, waves=waves.suffix[1:] if waves else "")
+    cores = build_all(simulator, planned, jobs, core=core, waves=kind)
     built = time.perf_counter() - begin
     common.note(f"{cores} core{'s' * (cores > 1)} compiled by {simulator.name} {simulator.version} in {built:.1f} s")
     kept = atomic_folder(out, force) if out is not None else tempfile.TemporaryDirectory(prefix="systolith-cosim-")
@@ -123,6 +129,7 @@ def cosim(
         ran, found = _run_all(run, Path(made), keep=out is not None, whole=layer == "all")
         seconds = time.perf_counter() - begin
         why = [] if ran[-1].holds else _explain(run, ran[-1], Path(made))
+        _keep_waves(run, Path(made), waves, diagram)
     facts = _facts(run, ran, found, built, seconds)
     if as_json:
         common.print_json({**facts, "why": why})
@@ -143,7 +150,28 @@ class _Run:
     schedule: Schedule
     jobs: int
     core: Path | None
-    waves: Path | None
+    waves: str
+
+
+def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:
+    """The simulator to take: Icarus writes every waveform, Verilator only with libraries to compile it against."""
+    fst = waves is not None and waves.suffix == ".fst"
+    return "icarus" if sim == "auto" and (fst or diagram) and shutil.which("iverilog") else sim
+
+
+def _keep_waves(run: _Run, folder: Path, waves: Path | None, diagram: Path | None) -> None:
+    from systolith.report.diagram import write_diagram
+    from systolith.store import atomic_file
+
+    made = folder / f"waves.{run.waves}"
+    if diagram is not None:
+        mapping = run.planned[0].mapping
+        title = f"{mapping.conv.name} on the {mapping.spec} core ({run.simulator.name} {run.simulator.version})"
+        write_diagram(made, mapping.spec, diagram, title)
+    if waves is not None:
+        with atomic_file(waves) as temporary:
+            shutil.copyfile(made, temporary)
+    made.unlink(missing_ok=True)
 
 
 def _convolutions(network: IntegerNetwork) -> list[str]:
@@ -181,10 +209,9 @@ def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]
     """Layers that take what the network gives them, side by side."""
     from systolith.network.reference import run as execute
     from systolith.rtl.network import run_one
-    from systolith.store import atomic_file
 
     results = execute(run.network, run.pixels[None])
-    waves = folder / f"waves{run.waves.suffix}" if run.waves else None
+    waves = folder / f"waves.{run.waves}" if run.waves else None
 
     def one(planned: Planned) -> Ran:
         place = folder / planned.name if len(run.planned) > 1 else folder
@@ -197,10 +224,6 @@ def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]
     with ThreadPoolExecutor(run.jobs) as pool:
         for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
             ended(future.result())
-    if waves is not None and run.waves is not None:
-        with atomic_file(run.waves) as temporary:
-            shutil.copyfile(waves, temporary)
-        waves.unlink()
 
 
 def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:

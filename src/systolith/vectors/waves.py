@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def sample(path: Path, how: How) -> tuple[Words, int]:
     return Words(
         bits, bits, lambda i: f"{name} at {int(stamps[i]) * factor} {base}", f"{name} after its end{hint}"
     ), width
+
+
+def at_edges(path: Path, clock: str, signals: Sequence[str]) -> dict[str, list[str]]:
+    """What signals are at each rising edge of a clock, as before the edge: binary text, or "" before their first value.
+
+    Raises:
+        BadInput: not a waveform, or no such signal.
+    """
+    variables, _ = _open(path)
+    times, values, _ = _changes(path, variables, clock)
+    edges = np.array([t for t, v in zip(times[1:], values[1:], strict=True) if v == "1"], dtype=np.int64)
+    found = {}
+    for name in signals:
+        times, values, _ = _changes(path, variables, name)
+        found[name] = [values[i] if i >= 0 else "" for i in (np.searchsorted(times, edges, "left") - 1).tolist()]
+    return found
 
 
 def _at(values: NDArray[np.bool_], index: NDArray[np.int64]) -> NDArray[np.bool_]:
