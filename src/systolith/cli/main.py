@@ -13,7 +13,7 @@ from systolith.cli import check, convert, cosim, evaluate, grade, info, layout, 
 
 app = typer.Typer(
     name="systolith",
-    help="From a trained low-bit CNN to golden vectors for a systolic array, every step checked for equality.",
+    help="From a trained low-bit CNN to hardware that provably computes it, every step checked for equality.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
