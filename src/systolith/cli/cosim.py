@@ -154,9 +154,8 @@ class _Run:
 
 
 def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:
-    """The simulator to take: Icarus writes every waveform, Verilator only with libraries to compile it against."""
-    fst = waves is not None and waves.suffix == ".fst"
-    return "icarus" if sim == "auto" and (fst or diagram) and shutil.which("iverilog") else sim
+    """The simulator to take: of waveforms Icarus, which needs no core compiled anew for them, nor libraries for .fst."""
+    return "icarus" if sim == "auto" and (waves or diagram) and shutil.which("iverilog") else sim
 
 
 def _keep_waves(run: _Run, folder: Path, waves: Path | None, diagram: Path | None) -> None:
