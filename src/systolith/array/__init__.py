@@ -3,6 +3,6 @@
 from systolith.array.layer import ArrayResult, run_layer
 from systolith.array.mapping import Mapping
 from systolith.array.spec import ArraySpec
-from systolith.array.timing import Clocks, clocks
+from systolith.array.timing import Clocks, Contract, Schedule, clocks, contract
 
-__all__ = ["ArrayResult", "ArraySpec", "Clocks", "Mapping", "clocks", "run_layer"]
+__all__ = ["ArrayResult", "ArraySpec", "Clocks", "Contract", "Mapping", "Schedule", "clocks", "contract", "run_layer"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, Mapping
-from systolith.array.events import Schedule
+from systolith.array import ArrayResult, Mapping, Schedule
 from systolith.formats import BadInput, IntFormat
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.simulators import Simulator, build, simulate
