@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from systolith.array.mapping import Mapping
 from systolith.array.timing import Contract, Schedule, contract
-from systolith.formats import IntFormat, wrapped
+from systolith.formats import IntFormat, least_signed_bits, wrapped
 from systolith.network.graph import require_act
 
 NOTHING, LOAD, STREAM = 0, 1, 2
@@ -213,24 +213,36 @@ class _Queues:
         return popped, [w[:total] for w in held]
 
 
+def _safe(fmt: IntFormat, lo: int, hi: int) -> bool:
+    return fmt.lo <= lo and hi <= fmt.hi
+
+
+def _carrier(mapping: Mapping) -> type[np.signedinteger[Any]]:
+    """The narrowest integers that hold the codes and whatever a processing element adds up."""
+    spec, (lo, hi) = mapping.spec, mapping.pass_bounds()
+    bits = max(spec.act_bits + 1, spec.weight_bits)
+    if _safe(spec.psum_format, lo, hi):
+        bits = max(bits, least_signed_bits(lo, hi))
+    else:
+        bits = max(spec.psum_bits, spec.act_bits + 1 + spec.weight_bits) + 1
+    return np.int16 if bits <= 16 else np.int32 if bits <= 32 else np.int64
+
+
 class _Array:
     """The processing elements: a column's histories at a time, (row, clock) each."""
 
     def __init__(self, mapping: Mapping) -> None:
         self.spec = mapping.spec
+        # Where no sum of a pass can leave the register there is nothing to wrap or saturate.
+        self.narrow = not _safe(mapping.spec.psum_format, *mapping.pass_bounds())
         self.dtype = _carrier(mapping)
-        lo, hi = mapping.pass_bounds()
-        fmt = mapping.spec.psum_format
-        self.narrow = lo < fmt.lo or hi > fmt.hi
+        flags = dict.fromkeys(("loaded", "load", "stream"), np.bool_)
         shape = (self.spec.cols, self.spec.rows)
-        self.state = {name: np.zeros(shape, dtype=self._dtype(name)) for name in REGISTERS}
+        self.state: dict[str, Any] = {name: np.zeros(shape, dtype=flags.get(name, self.dtype)) for name in REGISTERS}
         # The skew: row r has r registers before it.
         self.beats = np.zeros(self.spec.rows - 1, dtype=np.int8)
         self.codes = np.zeros((self.spec.rows - 1, self.spec.rows), dtype=self.dtype)
         self.adds = np.zeros(0, dtype=np.bool_)
-
-    def _dtype(self, name: str) -> Any:
-        return self.dtype if name in ("weight", "code", "psum") else np.bool_
 
     def step(self, beats: NDArray[np.int8], codes: Ints, trace: dict[str, Ints] | None) -> tuple[Bools, list[Ints]]:
         """What leaves the bottom row, (col, clock) valid and psums, for the beats that leave the L0.
@@ -266,57 +278,58 @@ class _Array:
 
     def _column(self, col: int, load: Bools, stream: Bools, code: Ints) -> dict[str, Any]:
         """The registers of a column, (row, clock + 1): what they hold before each clock and after the last."""
-
-        def begun(name: str, then: Any) -> Any:
-            history = np.empty((load.shape[0], load.shape[1] + 1), dtype=self._dtype(name))
-            history[:, 0] = self.state[name][col]
-            history[:, 1:] = then
-            return history
-
-        def enabled(when: Bools) -> Bools:
-            return np.concatenate([np.ones((len(when), 1), dtype=np.bool_), when], axis=1)
-
-        east_code, east_stream = begun("code", code), begun("stream", stream)
-        loaded = _held(enabled(load | stream), begun("loaded", load))
-        weight = _held(enabled(load & ~loaded[:, :-1]), begun("weight", code))
-        east_load = begun("load", load & loaded[:, :-1])
-        psum = begun("psum", code * weight[:, :-1])
-        adds = enabled(stream)
+        shape = load.shape[0], load.shape[1] + 1
+        history = {name: np.empty(shape, dtype=self.state[name].dtype) for name in REGISTERS if name != "weight"}
+        for name, values in history.items():
+            values[:, 0] = self.state[name][col]
+        history["code"][:, 1:], history["stream"][:, 1:] = code, stream
+        loaded, psum = history["loaded"], history["psum"]
+        loaded[:, 1:] = load
+        _hold(loaded, load | stream)
+        east_load, keeps = history["load"], np.zeros(load.shape, dtype=np.bool_)
+        np.logical_and(load, loaded[:, :-1], out=east_load[:, 1:])
+        np.greater(load, loaded[:, :-1], out=keeps)
+        history["weight"] = weight = _latched(self.state["weight"][col], code, keeps)
+        np.multiply(code, weight[:, :-1], out=psum[:, 1:])
         for row in range(len(psum)):
             if row:
                 psum[row, 1:] += psum[row - 1, :-1]
             if self.narrow:
                 psum[row, 1:] = _fit(psum[row, 1:], self.spec.psum_format, self.spec.overflow)
-            psum[row] = _held(adds[row], psum[row])
-        return dict(zip(REGISTERS, (weight, loaded, east_load, east_stream, east_code, psum), strict=True))
+            _hold(psum[row : row + 1], stream[row : row + 1])
+        return history
 
 
-def _held(enable: Bools, value: Any) -> Any:
-    """What a register that holds has after each clock: the value of the last one that enabled it.
+def _hold(history: Any, enable: Bools) -> None:
+    """Where a register is not enabled it keeps what it has.
 
-    Both of one shape, the last axis clocks; the first clock enables.
+    Args:
+        history: (row, clock + 1), before each clock and after the last; overwritten after the clocks not in `enable`.
+        enable: (row, clock).
     """
-    flat, enables = value.reshape(-1), enable.reshape(-1)
-    count = int(np.count_nonzero(enables))
-    if count == enables.size:
-        return value
-    if 4 * count < enables.size:
-        at = np.flatnonzero(enables)
-        return np.repeat(flat[at], np.diff(at, append=enables.size)).reshape(value.shape)
-    gaps = np.flatnonzero(~enables)
-    begins = np.diff(gaps, prepend=-1) != 1
-    flat[gaps] = flat[np.maximum.accumulate(np.where(begins, gaps - 1, 0))]
-    return value
+    keeps = np.zeros(history.shape, dtype=np.bool_)
+    np.logical_not(enable, out=keeps[:, 1:])
+    flat, keeps = history.reshape(-1), keeps.reshape(-1)
+    edges = np.flatnonzero(keeps[1:] != keeps[:-1]) + 1
+    begins, ends = edges[::2], edges[1::2]
+    if len(ends) < len(begins):
+        ends = np.append(ends, len(flat))
+    flat[keeps] = np.repeat(flat[begins - 1], ends - begins)
+
+
+def _latched(before: Ints, value: Ints, enable: Bools) -> Any:
+    """The history, (row, clock + 1), of registers that are seldom enabled: `_hold` of `value`, without a copy of it."""
+    rows, count = enable.shape
+    row, at = np.divmod(np.flatnonzero(enable), count)
+    # Of each row first what it held before; then in the order of the clocks.
+    order = np.argsort(np.concatenate([np.arange(rows), row]), kind="stable")
+    values = np.concatenate([before, value[row, at]])[order]
+    begins = np.concatenate([np.arange(rows) * (count + 1), row * (count + 1) + at + 1])[order]
+    return np.repeat(values, np.diff(begins, append=rows * (count + 1))).reshape(rows, count + 1)
 
 
 def _fit(values: Any, fmt: IntFormat, overflow: str) -> Any:
     return np.clip(values, fmt.lo, fmt.hi) if overflow == "saturate" else wrapped(values, fmt)
-
-
-def _carrier(mapping: Mapping) -> type[np.signedinteger[Any]]:
-    """What holds a code, a product, and a psum plus a product."""
-    spec = mapping.spec
-    return np.int32 if max(spec.psum_bits, spec.act_bits + 1 + spec.weight_bits) < 32 else np.int64
 
 
 class _Sfp:
@@ -331,9 +344,11 @@ class _Sfp:
         self.vectors = schedule.vectors(mapping)
         self.at = np.zeros(0, dtype=np.int64)
         self.words = np.zeros((0, mapping.spec.cols), dtype=np.int64)
-        self.done = 0
+        self.done, self.per_tile = 0, mapping.kijs * mapping.ic_tiles
+        lo, hi = mapping.conv.bounds()
+        self.narrow = not _safe(mapping.spec.psum_format, int(lo.min()), int(hi.max()))
         self.sums = np.zeros((mapping.onijs, mapping.spec.cols), dtype=np.int64)
-        self.written = np.full(mapping.onijs, np.iinfo(np.int64).min)
+        self.written = np.full((1, mapping.onijs), np.iinfo(np.int64).min)
 
     def step(self, at: Clocks, words: Ints) -> tuple[Clocks, Clocks, Clocks, NDArray[np.int64], int]:
         """Words that left the OFIFO to: reads, writes, output clocks, outputs (k, col), hazards."""
@@ -351,38 +366,20 @@ class _Sfp:
             each = np.arange(passes)[:, None]
             read, psum = read[each, where], psum[each, where]
         write = read + 1
-        per_tile = mapping.kijs * mapping.ic_tiles
-        outs, out, hazards = [], [], 0
-        first = 0
-        while first < passes:
-            left = per_tile - int(number[first]) % per_tile
-            some = slice(first, min(first + left, passes))
-            if left == per_tile:
+        history = np.concatenate([self.written, write])
+        hazards = int((read <= history[:-1]).sum())
+        self.written = history[-1:]
+        outs, out = [], []
+        for one, writes, sums in zip(number % self.per_tile, write, psum, strict=True):
+            if one == 0:
                 self.sums[:] = 0
-            before = np.concatenate([self.written[None], write[some][:-1]])
-            hazards += int((read[some] <= before).sum()) if left < per_tile or len(before) > 1 else 0
-            self.written = write[some][-1]
-            self.sums = self._accumulate(psum[some])
-            if first + left <= passes:
-                out.append(write[first + left - 1] + 2)
+            self.sums += sums
+            if self.narrow:
+                self.sums = _fit(self.sums, mapping.spec.psum_format, mapping.spec.overflow)
+            if one == self.per_tile - 1:
+                out.append(writes + 2)
                 outs.append(self.sums.copy())
-            first += left
-        none = np.zeros((0, mapping.spec.cols), dtype=np.int64)
         return (
             *(read.reshape(-1), write.reshape(-1), np.concatenate([np.zeros(0, dtype=np.int64), *out])),
-            *(np.concatenate([none, *outs]), hazards),
+            *(np.concatenate([self.sums[:0], *outs]), hazards),
         )
-
-    def _accumulate(self, psum: Ints) -> NDArray[np.int64]:
-        """The sums (onij, col) after psums (pass, onij, col) in turn."""
-        spec = self.mapping.spec
-        fmt = spec.psum_format
-        history = np.cumsum(psum, axis=0, dtype=np.int64) + self.sums
-        if spec.overflow != "saturate":
-            return np.asarray(wrapped(history[-1], fmt))
-        if history.min() >= fmt.lo and history.max() <= fmt.hi:
-            return np.asarray(history[-1])
-        sums = self.sums
-        for one in psum:
-            sums = np.clip(sums + one, fmt.lo, fmt.hi)
-        return sums
