@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array.mapping import Mapping
+from systolith.array.spec import ArraySpec
 from systolith.array.timing import Contract, Schedule, contract
 from systolith.formats import IntFormat, least_signed_bits, wrapped
 from systolith.network.graph import require_act
@@ -53,7 +54,8 @@ class Block:
         overruns: clocks in which a full queue was pushed.
         hazards: psums added to a sum that was not written yet.
         l0, ofifo: the most words that a queue held.
-        registers: with `trace`, each of REGISTERS: (row, col, clock), what it holds during the clock; else empty.
+        registers: with `trace`, each of REGISTERS: (row, col, clock), what it holds during the clock; and "sums",
+            int64 (m, col), the words written to the psum memory. Else empty.
     """
 
     begin: int
@@ -90,7 +92,7 @@ def machine(
         schedule: what is streamed, and when the next pass begins.
         rules: control and depths; by default the core's (`timing.contract`).
         block: clocks of a block, rounded to whole passes.
-        trace: keep the processing elements' registers.
+        trace: keep the processing elements' registers, and the sums.
 
     Yields:
         Blocks of clocks, until the last output has left.
@@ -100,8 +102,9 @@ def machine(
     """
     require_act(mapping.conv, act)
     rules = rules or contract(mapping.spec)
-    control = _Control(mapping, act, schedule, rules, block or max(1, BLOCK // rules.rows))
-    memories, l0, array = _Memories(rules.rows), _Queues(1, rules.l0_depth), _Array(mapping)
+    carrier = _Carrier.of(mapping)
+    control = _Control(mapping, act, schedule, rules, carrier, block or max(1, BLOCK // rules.rows))
+    memories, l0, array = _Memories(rules.rows), _Queues(1, rules.l0_depth), _Array(mapping.spec, carrier)
     ofifo, sfp = _Queues(rules.cols, rules.ofifo_depth), _Sfp(mapping, schedule)
     base: int | None = None
     clock = 0
@@ -122,7 +125,7 @@ def machine(
         begin = clock - (base or 0)
         at = np.flatnonzero(left) + begin
         words_out = np.concatenate(leaving, axis=1)
-        read, write, out, outs, hazards = sfp.step(at, words_out)
+        read, write, out, outs, hazards = sfp.step(at, words_out, registers if trace else None)
         added = np.flatnonzero(array.adds)
         yield Block(
             *(begin, beats, begin + int(added[-1]) if added.size else None, at, words_out, read, write, out, outs),
@@ -132,21 +135,49 @@ def machine(
         clock += count
 
 
+@dataclass(frozen=True)
+class _Carrier:
+    """The integers of the array.
+
+    Attributes:
+        dtype: the narrowest that hold the codes and whatever a processing element adds up.
+        narrow: some sum of a pass could leave the psum register; otherwise there is nothing to wrap or saturate.
+    """
+
+    dtype: Any
+    narrow: bool
+
+    @classmethod
+    def of(cls, mapping: Mapping) -> _Carrier:
+        spec, (lo, hi) = mapping.spec, mapping.pass_bounds()
+        narrow = not _safe(spec.psum_format, lo, hi)
+        codes = max(spec.act_bits + 1, spec.weight_bits)
+        added = max(spec.psum_bits, spec.act_bits + 1 + spec.weight_bits) + 1 if narrow else least_signed_bits(lo, hi)
+        bits = max(codes, added)
+        return cls(np.int16 if bits <= 16 else np.int32 if bits <= 32 else np.int64, narrow)
+
+
 class _Control:
     """The state machine: each pass its weights, the turnaround, its positions, and (drained) the wait."""
 
     def __init__(
-        self, mapping: Mapping, act: NDArray[np.integer], schedule: Schedule, rules: Contract, block: int
+        self,
+        mapping: Mapping,
+        act: NDArray[np.integer],
+        schedule: Schedule,
+        rules: Contract,
+        carrier: _Carrier,
+        block: int,
     ) -> None:
         self.mapping, self.schedule, self.rules, self.block = mapping, schedule, rules, block
-        self.dtype = _carrier(mapping)
+        self.dtype = carrier.dtype
         self.act = mapping.act_tiles(act)
         self.weight = mapping.weight_tiles()
 
     def clocks(self) -> Iterator[tuple[NDArray[np.int8], Ints]]:
         """(clock,): what is read; (clock, row): the word at that address."""
         mapping, rules = self.mapping, self.rules
-        positions = mapping.windows() if self.schedule.useful else np.broadcast_to(np.arange(mapping.nijs), (1, mapping.nijs))
+        positions = mapping.windows() if self.schedule.useful else np.arange(mapping.nijs)[None]
         first = rules.load_beats + rules.turnaround
         streamed = positions.shape[1]
         wait = rules.crossing if self.schedule.drained else 0
@@ -164,8 +195,8 @@ class _Control:
             words[:, first : first + streamed] = self.act[ic_tile[:, None], where]
             yield np.tile(pattern, len(rest)), words.reshape(-1, rules.rows)
         # Until everything has come out: as long again as anything could be on its way.
-        rest = rules.crossing + rules.cols + 16
-        yield np.zeros(rest, dtype=np.int8), np.zeros((rest, rules.rows), dtype=self.dtype)
+        last = rules.crossing + rules.cols + 16
+        yield np.zeros(last, dtype=np.int8), np.zeros((last, rules.rows), dtype=self.dtype)
 
 
 class _Memories:
@@ -217,25 +248,11 @@ def _safe(fmt: IntFormat, lo: int, hi: int) -> bool:
     return fmt.lo <= lo and hi <= fmt.hi
 
 
-def _carrier(mapping: Mapping) -> type[np.signedinteger[Any]]:
-    """The narrowest integers that hold the codes and whatever a processing element adds up."""
-    spec, (lo, hi) = mapping.spec, mapping.pass_bounds()
-    bits = max(spec.act_bits + 1, spec.weight_bits)
-    if _safe(spec.psum_format, lo, hi):
-        bits = max(bits, least_signed_bits(lo, hi))
-    else:
-        bits = max(spec.psum_bits, spec.act_bits + 1 + spec.weight_bits) + 1
-    return np.int16 if bits <= 16 else np.int32 if bits <= 32 else np.int64
-
-
 class _Array:
     """The processing elements: a column's histories at a time, (row, clock) each."""
 
-    def __init__(self, mapping: Mapping) -> None:
-        self.spec = mapping.spec
-        # Where no sum of a pass can leave the register there is nothing to wrap or saturate.
-        self.narrow = not _safe(mapping.spec.psum_format, *mapping.pass_bounds())
-        self.dtype = _carrier(mapping)
+    def __init__(self, spec: ArraySpec, carrier: _Carrier) -> None:
+        self.spec, self.dtype, self.narrow = spec, carrier.dtype, carrier.narrow
         flags = dict.fromkeys(("loaded", "load", "stream"), np.bool_)
         shape = (self.spec.cols, self.spec.rows)
         self.state: dict[str, Any] = {name: np.zeros(shape, dtype=flags.get(name, self.dtype)) for name in REGISTERS}
@@ -350,7 +367,9 @@ class _Sfp:
         self.sums = np.zeros((mapping.onijs, mapping.spec.cols), dtype=np.int64)
         self.written = np.full((1, mapping.onijs), np.iinfo(np.int64).min)
 
-    def step(self, at: Clocks, words: Ints) -> tuple[Clocks, Clocks, Clocks, NDArray[np.int64], int]:
+    def step(
+        self, at: Clocks, words: Ints, trace: dict[str, Ints] | None
+    ) -> tuple[Clocks, Clocks, Clocks, NDArray[np.int64], int]:
         """Words that left the OFIFO to: reads, writes, output clocks, outputs (k, col), hazards."""
         mapping = self.mapping
         at, words = np.concatenate([self.at, at]), np.concatenate([self.words, words])
@@ -369,16 +388,20 @@ class _Sfp:
         history = np.concatenate([self.written, write])
         hazards = int((read <= history[:-1]).sum())
         self.written = history[-1:]
-        outs, out = [], []
+        outs, out, held = [], [], []
         for one, writes, sums in zip(number % self.per_tile, write, psum, strict=True):
             if one == 0:
                 self.sums[:] = 0
             self.sums += sums
             if self.narrow:
                 self.sums = _fit(self.sums, mapping.spec.psum_format, mapping.spec.overflow)
+            if trace is not None:
+                held.append(self.sums.copy())
             if one == self.per_tile - 1:
                 out.append(writes + 2)
                 outs.append(self.sums.copy())
+        if trace is not None:
+            trace["sums"] = np.concatenate([self.sums[:0], *held])
         return (
             *(read.reshape(-1), write.reshape(-1), np.concatenate([np.zeros(0, dtype=np.int64), *out])),
             *(np.concatenate([self.sums[:0], *outs]), hazards),
