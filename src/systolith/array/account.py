@@ -51,6 +51,12 @@ def split(mapping: Mapping, schedule: Schedule) -> Split:
     )
 
 
+def sfp_clocks(mapping: Mapping, schedule: Schedule) -> int:
+    """Clocks from the last psum registered to the last output leaving the SFP; 0 if that comes no later."""
+    last = int(schedule.events(mapping, mapping.oc_tiles - 1).out[-1])
+    return max(0, last + 1 - schedule.clocks(mapping))
+
+
 @dataclass(frozen=True)
 class Port:
     """What a memory does during a layer: words read, words written, bits of a word."""
@@ -98,7 +104,7 @@ def traffic(mapping: Mapping, schedule: Schedule) -> Traffic:
 
 @dataclass(frozen=True)
 class Depths:
-    """Words of each queue (of the OFIFO: of a column) and memory holds; None: as many as the layer needs."""
+    """Words of each queue (of the OFIFO: of a column) and memory; None: as the core has, or as the layer needs."""
 
     l0: int | None = None
     ofifo: int | None = None

@@ -104,8 +104,8 @@ def machine(
     rules = rules or contract(mapping.spec)
     carrier = _Carrier.of(mapping)
     control = _Control(mapping, act, schedule, rules, carrier, block or max(1, BLOCK // rules.rows))
-    memories, l0, array = _Memories(rules.rows), _Queues(1, rules.l0_depth), _Array(mapping.spec, carrier)
-    ofifo, sfp = _Queues(rules.cols, rules.ofifo_depth), _Sfp(mapping, schedule)
+    memories, l0, array = _Memories(rules.rows), _Queues(1, rules.l0_depth, passing=False), _Array(mapping.spec, carrier)
+    ofifo, sfp = _Queues(rules.cols, rules.ofifo_depth, passing=True), _Sfp(mapping, schedule)
     base: int | None = None
     clock = 0
     for kinds, words in control.clocks():
@@ -213,10 +213,13 @@ class _Memories:
 
 
 class _Queues:
-    """Queues popped together as soon as each has a word; one pushed in a clock can be popped in the next one."""
+    """Queues popped together as soon as each has a word; one pushed in a clock can be popped in the next one.
 
-    def __init__(self, count: int, depth: int) -> None:
-        self.depth = depth
+    A full one that is popped takes a word in the same clock if it is `passing`.
+    """
+
+    def __init__(self, count: int, depth: int, passing: bool) -> None:
+        self.depth, self.passing = depth, passing
         self.waiting: list[Ints] = [np.zeros((0, 0), dtype=np.int8)] * count
         self.overruns = self.most = 0
 
@@ -238,7 +241,7 @@ class _Queues:
         popped = pops[1:] > pops[:-1]
         holds = given[:, :-1] - pops[:-1]
         self.most = int(holds.max(initial=0))
-        self.overruns = int(((holds >= self.depth) & push & (~popped | (len(held) == 1))).any(axis=0).sum())
+        self.overruns = int(((holds >= self.depth) & push & ~(popped & self.passing)).any(axis=0).sum())
         total = int(pops[-1])
         self.waiting = [w[total:] for w in held]
         return popped, [w[:total] for w in held]
@@ -379,7 +382,7 @@ class _Sfp:
         number = np.arange(self.done, self.done + passes)
         self.done += passes
         read = at[:whole].reshape(passes, self.vectors)
-        psum = words[:whole].reshape(passes, self.vectors, -1)
+        psum = words[:whole].reshape(passes, self.vectors, mapping.spec.cols)
         if not self.useful:
             where = self.windows[number // mapping.ic_tiles % mapping.kijs]
             each = np.arange(passes)[:, None]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array.account import Depths, Port, Split, Traffic, require_capacity, split, traffic
+from systolith.array.account import Depths, Port, Split, Traffic, require_capacity, sfp_clocks, split, traffic
 from systolith.array.machine import LOAD, NOTHING, STREAM, Block, machine
 from systolith.array.mapping import Mapping
 from systolith.array.psums import iter_psums
 from systolith.array.sfp import accumulate
 from systolith.array.timing import Contract, Events, Schedule, contract
-from systolith.equality import Equality
+from systolith.equality import Equality, compare
 
 CLOCKS = {
     "load": "clocks of weight beats = predicted",
@@ -74,7 +74,7 @@ def observe(
     Args:
         mapping, act, schedule: as `machine` takes them.
         depths: those of the queues and memories.
-        rules: of the machine, not of what it is compared with; by default the core's.
+        rules: what the machine does, not what it is compared with; by default the core's.
 
     Raises:
         BadInput: what does not fit a queue, a memory or the core's descriptor; activations that are not the layer's;
@@ -84,7 +84,7 @@ def observe(
     require_capacity(mapping, schedule, depths)
     rules = replace(rules, l0_depth=depths.l0 or rules.l0_depth, ofifo_depth=depths.ofifo or rules.ofifo_depth)
     expected = _Expected(mapping, act, schedule)
-    count = _Count(mapping, schedule, rules)
+    count = _Count(mapping, schedule)
     for block in machine(mapping, act, schedule, rules):
         count.add(block)
         at = np.arange(len(block.beats)) + block.begin
@@ -92,21 +92,23 @@ def observe(
         expected.compare("stream", at[block.beats == STREAM])
         for name in ("psum", "read", "write", "out", *VALUES):
             expected.compare(name, getattr(block, name))
-    found = count.split()
-    moved = count.traffic()
-    totals = [
-        ("clocks, and their parts = predicted", [found.clocks, *_numbers(found)], split(mapping, schedule)),
-        ("words read and written = predicted", _numbers(moved), traffic(mapping, schedule)),
-    ]
-    equalities = list(expected.finish())
-    for name, numbers, prediction in totals:
-        wanted = [schedule.clocks(mapping)] if isinstance(prediction, Split) else []
-        wanted += _numbers(prediction)
-        different = [f"expected {w}, found {f}" for w, f in zip(wanted, numbers, strict=True) if w != f]
-        equalities.append(Equality(name, len(wanted), len(different), different[0] if different else ""))
+    found, moved, sfp = count.split(), count.traffic(), count.sfp()
+    lead, clocks = contract(mapping.spec).lead, schedule.clocks(mapping)
+    totals = (
+        compare(
+            "clocks before, by parts, in all, and after = predicted",
+            np.array([lead, *_numbers(split(mapping, schedule)), clocks, sfp_clocks(mapping, schedule)]),
+            np.array([count.lead, *_numbers(found), count.last + 1, sfp]),
+        ),
+        compare(
+            "words read and written = predicted",
+            np.array(_numbers(traffic(mapping, schedule))),
+            np.array(_numbers(moved)),
+        ),
+    )
     return Observation(
-        *(found.clocks, count.stepped, found, moved, count.sfp(found.clocks), count.overruns, count.hazards),
-        *(count.l0, count.ofifo, tuple(equalities)),
+        *(count.last + 1, count.stepped, found, moved, sfp, count.overruns, count.hazards, count.l0, count.ofifo),
+        (*expected.finish(), *totals),
     )
 
 
@@ -189,18 +191,20 @@ def _tiles(mapping: Mapping, act: NDArray[np.integer], schedule: Schedule) -> It
 class _Count:
     """What happened, from blocks one after another."""
 
-    def __init__(self, mapping: Mapping, schedule: Schedule, rules: Contract) -> None:
-        self.mapping, self.rules = mapping, rules
-        self.wait = rules.crossing if schedule.drained else 0
+    def __init__(self, mapping: Mapping, schedule: Schedule) -> None:
+        self.mapping = mapping
+        self.turns, self.wait = contract(mapping.spec).turnaround, schedule.gap(mapping)
         self.beats = {LOAD: 0, STREAM: 0}
         self.turnaround = self.drain = self.stalls = 0
         self.before: tuple[int, int] | None = None  # the last beat: its clock and what it was
-        self.last = self.last_out = 0
+        self.last = self.last_out = self.lead = 0
         self.act_reads = self.weight_reads = self.reads = self.writes = self.outs = 0
         self.stepped = self.overruns = self.hazards = self.l0 = self.ofifo = 0
 
     def add(self, block: Block) -> None:
         """Count one block more."""
+        if self.before is None:
+            self.lead = -block.begin
         at = np.flatnonzero(block.beats != NOTHING)
         if at.size:
             kinds, clocks = block.beats[at].astype(np.int64), at + block.begin
@@ -219,10 +223,10 @@ class _Count:
         self.l0, self.ofifo = max(self.l0, block.l0), max(self.ofifo, block.ofifo)
 
     def _gaps(self, clocks: NDArray[np.int64], kinds: NDArray[np.int64]) -> None:
-        """Clocks between beats: what the schedule gives, and what is more than that."""
+        """Clocks between beats: what the contract gives; what is more than that are stalls."""
         gap, left, right = np.diff(clocks) - 1, kinds[:-1], kinds[1:]
         given = np.zeros_like(gap)
-        given[(left == LOAD) & (right == STREAM)] = self.rules.turnaround
+        given[(left == LOAD) & (right == STREAM)] = self.turns
         turned = int(np.minimum(gap, given).sum())
         given[(left == STREAM) & (right == LOAD)] = self.wait
         planned = int(np.minimum(gap, given).sum())
@@ -236,8 +240,8 @@ class _Count:
         useful = self.writes
         return Split(self.beats[LOAD], useful, self.beats[STREAM] - useful, self.turnaround, drain, self.stalls)
 
-    def sfp(self, clocks: int) -> int:
-        return self.last_out + 1 - clocks
+    def sfp(self) -> int:
+        return max(0, self.last_out - self.last)
 
     def traffic(self) -> Traffic:
         spec, mapping = self.mapping.spec, self.mapping
