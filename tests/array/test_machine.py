@@ -89,6 +89,25 @@ def test_words_and_clocks(
     assert [e.compared for e in found.equalities[:8]] == each
 
 
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("psum_bits", [2, 15, 16, 17, 31, 32, 33, 48])
+@pytest.mark.parametrize(("act_bits", "weight_bits"), [(4, 4), (8, 8), (16, 1), (16, 16)])
+def test_the_widest_codes(act_bits: int, weight_bits: int, psum_bits: int, overflow: str) -> None:
+    """Whatever carries the codes and sums in NumPy is wide enough; weights of 0 too, where the sums say nothing."""
+    rng = np.random.default_rng(0)
+    act_format, weight_format = IntFormat(act_bits, False), IntFormat(weight_bits, True)
+    for weights in ((weight_format.lo, weight_format.hi), (weight_format.lo,), (0,)):
+        weight = rng.choice(weights, (3, 5, 2, 1))
+        act = rng.choice([0, act_format.hi], (5, 3, 2))
+        spec = ArraySpec(4, 2, act_bits, weight_bits, psum_bits, overflow=overflow)
+        mapping = Mapping(Conv("layer", weight, act_format, weight_format), spec, 3, 2)
+        assert observe(mapping, act, Schedule()).holds
+        naive = Core(mapping, act, Schedule())
+        blocks = list(machine(mapping, act, Schedule(), trace=True))
+        traced = np.concatenate([np.stack([b.registers[n] for n in REGISTERS]) for b in blocks], axis=-1)
+        assert (traced == np.array(naive.registers[: traced.shape[-1]]).transpose(3, 1, 2, 0)).all()
+
+
 def test_the_squeezed_layer_by_hand() -> None:
     mapping, act = squeezed()
     blocks = list(machine(mapping, act, Schedule()))
