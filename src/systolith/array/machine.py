@@ -104,7 +104,11 @@ def machine(
     rules = rules or contract(mapping.spec)
     carrier = _Carrier.of(mapping)
     control = _Control(mapping, act, schedule, rules, carrier, block or max(1, BLOCK // rules.rows))
-    memories, l0, array = _Memories(rules.rows), _Queues(1, rules.l0_depth, passing=False), _Array(mapping.spec, carrier)
+    memories, l0, array = (
+        _Memories(rules.rows),
+        _Queues(1, rules.l0_depth, passing=False),
+        _Array(mapping.spec, carrier),
+    )
     ofifo, sfp = _Queues(rules.cols, rules.ofifo_depth, passing=True), _Sfp(mapping, schedule)
     base: int | None = None
     clock = 0
