@@ -288,7 +288,7 @@ class _Array:
         traced: dict[str, list[Ints]] = {name: [] for name in REGISTERS}
         for col in range(self.spec.cols):
             self.adds = stream[-1]
-            history = self._column(col, load, stream, code)
+            history = self._column(col, load, stream, code, trace is not None)
             for name in REGISTERS:
                 self.state[name][col] = history[name][:, -1]
                 if trace is not None:
@@ -300,8 +300,12 @@ class _Array:
             trace |= {name: np.stack(histories, axis=1) for name, histories in traced.items()}
         return valid, psums
 
-    def _column(self, col: int, load: Bools, stream: Bools, code: Ints) -> dict[str, Any]:
-        """The registers of a column, (row, clock + 1): what they hold before each clock and after the last."""
+    def _column(self, col: int, load: Bools, stream: Bools, code: Ints, trace: bool) -> dict[str, Any]:
+        """The registers of a column, (row, clock + 1): what they hold before each clock and after the last.
+
+        A psum is read in the clock after it was written, if the row below streams then only (as the skew has it; looked
+        at here). What the register holds until the next one is seen by a trace alone: without, it is left out.
+        """
         shape = load.shape[0], load.shape[1] + 1
         history = {name: np.empty(shape, dtype=self.state[name].dtype) for name in REGISTERS if name != "weight"}
         for name, values in history.items():
@@ -315,12 +319,15 @@ class _Array:
         np.greater(load, loaded[:, :-1], out=keeps)
         history["weight"] = weight = _latched(self.state["weight"][col], code, keeps)
         np.multiply(code, weight[:, :-1], out=psum[:, 1:])
+        east_stream = history["stream"]
+        holds = trace or bool((stream[1:] > east_stream[:-1, :-1]).any())
         for row in range(len(psum)):
             if row:
                 psum[row, 1:] += psum[row - 1, :-1]
             if self.narrow:
                 psum[row, 1:] = _fit(psum[row, 1:], self.spec.psum_format, self.spec.overflow)
-            _hold(psum[row : row + 1], stream[row : row + 1])
+            if holds:
+                _hold(psum[row : row + 1], stream[row : row + 1])
         return history
 
 
