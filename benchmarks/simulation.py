@@ -12,8 +12,8 @@
   WS, all six trace files written (it has a switch for them, and ignores it). It needs NumPy < 2.3, so it has its own
   environment, made once by pip in build/scalesim-env. It has no values: it lists the addresses of each clock.
 
-Each runs in a process of its own (on Linux: memory is read in /proc). Peak memory is that process's, imports and network
-and all; that of Verilator is the simulation's, which is counted as no less than the Python process that starts it.
+Each runs in a process of its own, on Linux (/proc). Peak memory is that process's, imports and network and all; that of
+Verilator is the simulation's, which is counted as no less than the Python process that starts it.
 
 SCALE-Sim maps a convolution as a matrix product: F = ceil(C_in*KH*KW/R) * ceil(C_out/C) folds. A fold loads R beats
 of weights from the top, streams T = OH*OW vectors, and drains for R + C - 2 clocks before the next one, so in all
@@ -164,11 +164,8 @@ def work(job: str, name: str) -> dict[str, Any]:
         from systolith.rtl.layer import run_on
         from systolith.rtl.simulators import find_simulator
 
-        result, simulator, who = (
-            run_layer(mapping.conv, act, mapping.spec),
-            find_simulator(job),
-            resource.RUSAGE_CHILDREN,
-        )
+        result, simulator = run_layer(mapping.conv, act, mapping.spec), find_simulator(job)
+        peak = childrens_peak
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
             outcome = run_on(simulator, result, Path(folder), Schedule())

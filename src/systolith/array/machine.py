@@ -90,7 +90,8 @@ def machine(
         mapping: the layer on the array. An array whose overflow is "error" wraps, as its hardware does.
         act: activation codes (C, H, W), unpadded.
         schedule: what is streamed, and when the next pass begins.
-        rules: control and depths; by default the core's (`timing.contract`).
+        rules: of the control (beats, turnaround, wait) and the queues' depths; by default the core's. Its latencies are
+            not read: they are what the registers below take.
         block: clocks of a block, rounded to whole passes.
         trace: keep the processing elements' registers, and the sums.
 
@@ -104,12 +105,9 @@ def machine(
     rules = rules or contract(mapping.spec)
     carrier = _Carrier.of(mapping)
     control = _Control(mapping, act, schedule, rules, carrier, block or max(1, BLOCK // rules.rows))
-    memories, l0, array = (
-        _Memories(rules.rows),
-        _Queues(1, rules.l0_depth, passing=False),
-        _Array(mapping.spec, carrier),
-    )
-    ofifo, sfp = _Queues(rules.cols, rules.ofifo_depth, passing=True), _Sfp(mapping, schedule)
+    memories, l0 = _Memories(rules.rows), _Queues(1, rules.l0_depth, passing=False)
+    array, ofifo = _Array(mapping.spec, carrier), _Queues(rules.cols, rules.ofifo_depth, passing=True)
+    sfp = _Sfp(mapping, schedule)
     base: int | None = None
     clock = 0
     for kinds, words in control.clocks():
