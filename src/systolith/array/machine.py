@@ -311,7 +311,7 @@ class _Array:
         history["code"][:, 1:], history["stream"][:, 1:] = code, stream
         loaded, psum = history["loaded"], history["psum"]
         loaded[:, 1:] = load
-        _hold(loaded, load | stream)
+        _hold_flags(loaded, load | stream)
         east_load, keeps = history["load"], np.zeros(load.shape, dtype=np.bool_)
         np.logical_and(load, loaded[:, :-1], out=east_load[:, 1:])
         np.greater(load, loaded[:, :-1], out=keeps)
@@ -344,6 +344,18 @@ def _hold(history: Any, enable: Bools) -> None:
     if len(ends) < len(begins):
         ends = np.append(ends, len(flat))
     flat[keeps] = np.repeat(flat[begins - 1], ends - begins)
+
+
+def _hold_flags(history: Bools, enable: Bools) -> None:
+    """`_hold` of flags that are 0 after the clocks not in `enable`: in steps of 1, 2, 4 clocks, as gaps are short."""
+    keeps = np.zeros(history.shape, dtype=np.bool_)
+    np.logical_not(enable, out=keeps[:, 1:])
+    step = 1
+    while keeps.any():
+        history[:, step:] |= keeps[:, step:] & history[:, :-step]
+        keeps[:, step:] &= keeps[:, :-step]
+        keeps[:, :step] = False
+        step *= 2
 
 
 def _latched(before: Ints, value: Ints, enable: Bools) -> Any:
