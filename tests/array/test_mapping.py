@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 
 from conftest import INT4, UINT4, layers
-from systolith.array import ArraySpec, Mapping, clocks
-from systolith.array.timing import pipelined_clocks
+from systolith.array import ArraySpec, Mapping, Schedule, clocks
 from systolith.network import Conv
 
 
@@ -59,7 +58,10 @@ def test_clocks_of_the_squeezed_layer_by_hand() -> None:
     [(1, 1, 1, 1, 3), (2, 3, 5, 7, 2 * 13 + 6), (9, 8, 8, 36, 419)],
 )
 def test_clock_formula(passes: int, rows: int, cols: int, vectors: int, expected: int) -> None:
-    assert pipelined_clocks(passes, rows, cols, vectors) == expected
+    conv = Conv("layer", np.ones((1, passes * rows, 1, 1), int), UINT4, INT4)
+    mapping = Mapping(conv, ArraySpec(rows, cols), 1, vectors)
+    assert (mapping.passes, mapping.onijs) == (passes, vectors)
+    assert Schedule().clocks(mapping) == expected
 
 
 # The convolutions of the squeezed VGG16: in, out, map.

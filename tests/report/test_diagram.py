@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import INT4, UINT4
-from systolith.array import ArraySpec, run_layer
-from systolith.array.events import Schedule
+from systolith.array import ArraySpec, Schedule, contract, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.report.diagram import draw, read_rows, write_diagram
@@ -40,6 +39,12 @@ def test_what_the_core_did_clock_by_clock(icarus: Simulator, models: Path, tmp_p
     assert clocks("activation into row 0") == [3, 4, 5, 6, period + 3, period + 4, period + 5, period + 6]
     assert clocks("word leaves the OFIFO") == schedule.psum_clocks(mapping).reshape(-1).tolist()
     assert clocks("output word") == schedule.out_clocks(mapping).reshape(-1).tolist()
+    events = [schedule.events(mapping, oc_tile) for oc_tile in range(mapping.oc_tiles)]
+    assert clocks("psum memory is read") == [int(t) for e in events for t in e.read]
+    assert clocks("psum memory is written") == [int(t) for e in events for t in e.write]
+    # A weight's address is at its memory so long before its beat enters row 0.
+    assert first == -contract(spec).lead
+    assert found["state"].values[0] == "load"
     # Row 0's codes: of the two columns' weights, then of the activations that both kj need.
     tile = [text for text in found["its code"].values if text]
     weights, acts = mapping.weight_tiles()[0, 0, :, :, 0], mapping.act_tiles(result.act)[0, :, 0]

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from systolith.array import ArrayResult, ArraySpec, run_layer
-from systolith.array.events import Schedule
+from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer
 from systolith.formats import IntFormat
 from systolith.network import Conv
 from systolith.network.requantize import FixedPoint, Thresholds

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from systolith.array import ArraySpec, Mapping, run_layer
+from systolith.array import ArraySpec, Mapping, Schedule, observe, run_layer
+from systolith.cli.layers import layers_of
 from systolith.frontends.torch import recover
 from systolith.models import Vgg16, load_pretrained
 from systolith.network import Conv
@@ -84,3 +85,12 @@ def test_bundles_of_tiled_layers(model: Vgg16, layer: str, tmp_path: Path) -> No
     assert all(e.holds for e in equalities)
     mapping = Mapping(recovered.conv, spec, *recovered.act.shape[2:])
     assert equalities[0].compared == mapping.passes * mapping.nijs * 8
+
+
+@pytest.mark.parametrize(("array", "schedule"), [("8x8", Schedule()), ("7x5", Schedule(useful=False, drained=True))])
+def test_every_register_of_every_layer_is_where_it_was_predicted(array: str, schedule: Schedule) -> None:
+    found = list(layers_of("vgg16-w4a4-s8", "all", None, None, None, (array, 4, 4, "16", "error"), True))
+    assert len(found) == 14
+    for _, conv, act, spec in found:
+        seen = observe(Mapping(conv, spec, *act.shape[1:]), act, schedule)
+        assert seen.holds, (conv.name, seen)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from systolith.array.events import Schedule
+    from systolith.array import Schedule
     from systolith.network import IntegerNetwork
     from systolith.rtl.network import Planned, Ran
     from systolith.rtl.simulators import Simulator
@@ -82,7 +82,7 @@ def cosim(
     as_json: options.Json = False,
 ) -> None:
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
-    from systolith.array.events import Schedule
+    from systolith.array import Schedule
     from systolith.formats import BadInput
     from systolith.rtl.network import build_all, plan
     from systolith.rtl.simulators import WAVES, find_simulator
@@ -154,7 +154,7 @@ class _Run:
 
 
 def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:
-    """The simulator to take: of waveforms Icarus, which needs no core compiled anew for them, nor libraries for .fst."""
+    """The simulator to take: for waveforms Icarus, which needs no core compiled anew for them."""
     return "icarus" if sim == "auto" and (waves or diagram) and shutil.which("iverilog") else sim
 
 

@@ -63,28 +63,37 @@ def layers_of(
     index: str | None,
     array: tuple[str, int, int, str, str],
     grow: bool,
+    verb: str = "vectors",
+    executed: bool = True,
 ) -> Iterator[tuple[str, Conv, NDArray[np.integer], ArraySpec]]:
     """Place below the output folder ("" for a single bundle), layer, activations and array, one a bundle.
 
     Args:
+        executed: without, no picture is taken and all activations are 0.
         layer: names with commas between, or "all": then a layer of wider codes gets wider lanes, and with `grow` one
             whose sums could overflow a wider accumulator; stderr tells.
         array: the options of `common.make_spec`.
     """
+    import numpy as np
+
     from systolith.formats import BadInput
     from systolith.network.reference import run
 
     spec = common.make_spec(*array)
-    network, _ = common.find_network(model, "vectors")
+    network, _ = common.find_network(model, verb)
     names = list(network.layers) if layer == "all" else layer.split(",")
     nodes = {name: common.find_layer(network, name) for name in names}
     if len(set(names)) < len(names):
         raise BadInput(f"--layer {layer}: a layer stands there twice")
     taken = {name: network[name].inputs[0] for name in names}
     last = max(taken.values(), key=[step.name for step in network.steps].index)
-    pictures = list(_pictures(images, data, index))
+    size = network.values[network.input.name].shape
+    pictures = list(_pictures(images, data, index)) if executed else [("", np.zeros(size, dtype=np.uint8))]
     for folder, pixels in pictures:
-        results = run(network, pixels[None], last)
+        if executed:
+            results = run(network, pixels[None], last)
+        else:
+            results = {name: np.zeros((1, *network.values[name].shape), dtype=np.int64) for name in taken.values()}
         for name, node in nodes.items():
             conv, act = common.as_conv(node, results[taken[name]][0])
             wide = _widened(spec, conv, act, grow) if layer == "all" else spec

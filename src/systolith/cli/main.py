@@ -9,7 +9,21 @@ import sys
 import typer
 
 from systolith import __version__
-from systolith.cli import check, convert, cosim, evaluate, grade, info, layout, lower, run, train, vectors, verify
+from systolith.cli import (
+    check,
+    convert,
+    cosim,
+    evaluate,
+    grade,
+    info,
+    layout,
+    lower,
+    run,
+    simulate,
+    train,
+    vectors,
+    verify,
+)
 
 app = typer.Typer(
     name="systolith",
@@ -39,9 +53,10 @@ app.command("run")(run.run)
 app.command("vectors")(vectors.vectors)
 app.command("check")(check.check)
 app.command("grade")(grade.grade)
-app.command("cosim")(cosim.cosim)
 app.command("convert")(convert.convert)
 app.add_typer(layout.app, name="layout")
+app.command("simulate")(simulate.simulate)
+app.command("cosim")(cosim.cosim)
 app.command("info")(info.info)
 app.command("evaluate")(evaluate.evaluate)
 app.command("lower")(lower.lower)

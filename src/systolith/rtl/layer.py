@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, Mapping
-from systolith.array.events import Schedule
+from systolith.array import ArrayResult, Mapping, Schedule
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.simulators import Simulator, build, simulate

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArraySpec, Mapping, run_layer
-from systolith.array.events import Schedule
+from systolith.array import ArraySpec, Mapping, Schedule, run_layer
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
