@@ -50,8 +50,8 @@ def test_the_screen(cosim: Any, icarus: object) -> None:
 
 def test_every_way_to_run_a_layer(cosim: Any, icarus: object) -> None:
     ways = {
-        ("--stream", "whole"): 9 * (1 + 8 + 36) + 14,
-        ("--stream", "whole", "--drained"): 9 * (1 + 8 + 36 + 14),
+        ("--schedule", "whole"): 9 * (1 + 8 + 36) + 14,
+        ("--schedule", "whole", "--drained"): 9 * (1 + 8 + 36 + 14),
         ("--drained",): 9 * (1 + 8 + 16 + 14),
         ("--requantize", "fixed"): 239,
         ("--psum-bits", "auto"): 239,
@@ -128,7 +128,7 @@ def test_a_core_that_never_ends_is_an_answer(cosim: Any, icarus: object, tmp_pat
 
 def test_waves_are_what_check_reads(cosim: Any, icarus: object, tmp_path: Path) -> None:
     waves = tmp_path / "w.fst"
-    assert cosim("--sim", "icarus", "--stream", "whole", "--waves", waves).returncode == 0
+    assert cosim("--sim", "icarus", "--schedule", "whole", "--waves", waves).returncode == 0
     bundle = tmp_path / "bundle"
     assert call("vectors", "--out", bundle, code=NO_TORCH).returncode == 0
     signals = ("--signal", "testbench.psum", "--valid", "testbench.psum_valid", "--clock", "testbench.clk")
@@ -141,14 +141,14 @@ def test_what_is_kept(cosim: Any, icarus: object, tmp_path: Path) -> None:
     assert cosim("--sim", "icarus", "--out", out).returncode == 0
     assert {"act.txt", "weight.txt", "psum.txt", "out.txt", "psum.log", "out.log", "code.log"} <= set(os.listdir(out))
     refuse(cosim("--sim", "icarus", "--out", out), "--force")
-    assert cosim("--sim", "icarus", "--out", out, "--force", "--stream", "whole").returncode == 0
+    assert cosim("--sim", "icarus", "--out", out, "--force", "--schedule", "whole").returncode == 0
     assert len((out / "psum.log").read_text().splitlines()) == 9 * 36
 
 
 def test_bad_options_are_one_sentence(cosim: Any, icarus: object, tmp_path: Path) -> None:
     for options, said in (
         (("--sim", "modelsim"), "no simulator 'modelsim'"),
-        (("--stream", "half"), "--stream 'half': expected useful or whole"),
+        (("--schedule", "half"), "--schedule 'half': expected useful or whole"),
         (("--requantize", "float"), "--requantize 'float'"),
         (("--layer", "features.1"), "no layer 'features.1'"),
         (("--layer", "features.27,features.27"), "stands there twice"),

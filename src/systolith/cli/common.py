@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from systolith.array import ArraySpec
+    from systolith.array import ArraySpec, Schedule
     from systolith.network import Conv, IntegerNetwork
     from systolith.network.graph import Linear
 
@@ -140,6 +140,16 @@ def make_spec(array: str, act_bits: int, weight_bits: int, psum_bits: str, overf
     except ValueError:
         raise BadInput(f"--psum-bits {psum_bits!r}: expected a number or auto") from None
     return ArraySpec(rows, cols, act_bits, weight_bits, width, overflow=overflow)
+
+
+def make_schedule(streamed: str, drained: bool) -> Schedule:
+    """What the core is told to do; `streamed` is "useful" or "whole"."""
+    from systolith.array import Schedule
+    from systolith.formats import BadInput
+
+    if streamed not in ("useful", "whole"):
+        raise BadInput(f"--schedule {streamed!r}: expected useful or whole")
+    return Schedule(streamed == "useful", drained)
 
 
 def settle(spec: ArraySpec, psum_bits: str, conv: Conv, height: int, width: int) -> ArraySpec:

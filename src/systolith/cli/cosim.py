@@ -52,12 +52,8 @@ def cosim(
         ),
     ] = None,
     overflow: options.Overflow = "error",
-    streaming: Annotated[
-        str, typer.Option("--stream", help="What a pass streams: the useful positions, or the whole padded map.")
-    ] = "useful",
-    drained: Annotated[
-        bool, typer.Option("--drained", help="Passes wait for one another instead of overlapping.")
-    ] = False,
+    schedule: options.Streamed = "useful",
+    drained: options.Drained = False,
     requantize: Annotated[
         str, typer.Option("--requantize", help="How the core makes codes: thresholds, or fixed (M, B, S).")
     ] = "thresholds",
@@ -82,14 +78,15 @@ def cosim(
     as_json: options.Json = False,
 ) -> None:
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
-    from systolith.array import Schedule
+    from systolith.array.account import Depths, require_capacity
     from systolith.formats import BadInput
     from systolith.rtl.network import build_all, plan
     from systolith.rtl.simulators import WAVES, find_simulator
     from systolith.store import atomic_folder, require_free
 
-    _require_one_of("--stream", streaming, ("useful", "whole"))
-    _require_one_of("--requantize", requantize, ("thresholds", "fixed"))
+    how = common.make_schedule(schedule, drained)
+    if requantize not in ("thresholds", "fixed"):
+        raise BadInput(f"--requantize {requantize!r}: expected thresholds or fixed")
     if positional is not None and model is not None:
         raise BadInput(f"expected one model, found {positional} and --model {model}")
     if jobs < 1:
@@ -116,9 +113,10 @@ def cosim(
     network, _ = common.find_network(model or positional or DEFAULT_MODEL, "cosim")
     names = _convolutions(network) if layer == "all" else layer.split(",")
     planned = plan(network, names, spec, bits == "auto", requantize == "fixed", widen=layer == "all")
-    schedule = Schedule(streaming == "useful", drained)
+    for one in planned:
+        require_capacity(one.mapping, how, Depths())
     kind = waves.suffix[1:] if waves else "vcd" if diagram else ""
-    run = _Run(simulator, network, pixels, planned, schedule, jobs, core, kind)
+    run = _Run(simulator, network, pixels, planned, how, jobs, core, kind)
     begin = time.perf_counter()
     cores = build_all(simulator, planned, jobs, core=core, waves=kind)
     built = time.perf_counter() - begin
@@ -261,7 +259,7 @@ def _facts(run: _Run, ran: list[Ran], found: int | None, built: float, seconds: 
     layers = [_layer_facts(run, one) for one in ran]
     facts: dict[str, Any] = {
         "simulator": {"name": run.simulator.name, "version": run.simulator.version, "command": run.simulator.command},
-        "schedule": {"stream": "useful" if run.schedule.useful else "whole", "drained": run.schedule.drained},
+        "schedule": {"streamed": "useful" if run.schedule.useful else "whole", "drained": run.schedule.drained},
         "layers": layers,
         **{key: sum(layer[key] for layer in layers) for key in ("words", "timestamps", "clocks", "predicted")},
         "seconds": {"build": round(built, 2), "run": round(seconds, 2)},
@@ -351,7 +349,7 @@ def _rows(facts: dict[str, Any], layer: dict[str, Any]) -> list[tuple[str, str]]
     size = f"{layer['channels'][0]} -> {layer['channels'][1]} channels, {'x'.join(map(str, layer['map']))} map"
     sim, how = facts["simulator"], facts["schedule"]
     passes = f"{layer['passes']:,} passes {'one by one' if how['drained'] else 'overlapping'}"
-    streamed = "useful positions alone" if how["stream"] == "useful" else "the whole padded map"
+    streamed = "useful positions alone" if how["streamed"] == "useful" else "the whole padded map"
     kinds = (("psums", "psums"), ("outputs", "outputs"), ("after ReLU", "outputs"), ("codes", "codes"))
     counted = zip(kinds, ("psums", "outputs", "relu", "codes"), strict=True)
     return [
@@ -362,10 +360,3 @@ def _rows(facts: dict[str, Any], layer: dict[str, Any]) -> list[tuple[str, str]]
         ("times", f"{equal['times']:,} of {layer['timestamps']:,} as predicted"),
         ("clocks", f"{layer['clocks']:,}, predicted {layer['predicted']:,}"),
     ]
-
-
-def _require_one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
-    from systolith.formats import BadInput
-
-    if value not in choices:
-        raise BadInput(f"{flag} {value!r}: expected {' or '.join(choices)}")

@@ -24,3 +24,9 @@ LayoutName = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Streamed = Annotated[
+    str, typer.Option("--schedule", help="What streams: `useful` positions, or the `whole` padded map.")
+]
+Drained = Annotated[
+    bool, typer.Option("--drained", help="A pass waits until the array is empty; else it follows at once.")
+]

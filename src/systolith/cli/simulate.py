@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from systolith.array.account import Split, Traffic
     from systolith.equality import Equality
 
-SCHEDULES = ("useful", "whole")
 # The parts of the clocks, and their headings.
 PARTS = {
     "load": "load %",
@@ -56,12 +55,8 @@ def simulate(
         typer.Option("--psum-bits", help="Width of the accumulator, or `auto`. [default: 16; of all at least 16]"),
     ] = None,
     overflow: options.Overflow = "error",
-    schedule: Annotated[
-        str, typer.Option("--schedule", help="What streams: `useful` positions, or the `whole` padded map.")
-    ] = "useful",
-    drained: Annotated[
-        bool, typer.Option("--drained", help="A pass waits until the array is empty; else it follows at once.")
-    ] = False,
+    schedule: options.Streamed = "useful",
+    drained: options.Drained = False,
     values: Annotated[
         bool,
         typer.Option(
@@ -87,15 +82,14 @@ def simulate(
     as_json: options.Json = False,
 ) -> None:
     """Predict every clock of a network on the array, step all registers of the array, and compare the two."""
-    from systolith.array import Mapping, Schedule, observe
+    from systolith.array import Mapping, observe
     from systolith.array.account import Depths, require_capacity, sfp_clocks, split, traffic
     from systolith.formats import BadInput
     from systolith.report.clocks import FORMATS, plot_clocks
 
     if positional is not None and model is not None:
         raise BadInput(f"expected one model, found {positional} and --model {model}")
-    if schedule not in SCHEDULES:
-        raise BadInput(f"--schedule {schedule!r}: expected {' or '.join(SCHEDULES)}")
+    how = common.make_schedule(schedule, drained)
     if plot is not None:
         if plot.suffix.lower() not in FORMATS:
             raise BadInput(f"--plot {plot}: expected a name that ends in {' or '.join(FORMATS)}")
@@ -103,7 +97,6 @@ def simulate(
     if not values:
         common.go_without("--no-values takes no picture: it", {"--image": image, "--data": data, "--index": index})
     model = model or positional or DEFAULT_MODEL
-    how = Schedule(schedule == "useful", drained)
     depths = Depths(l0_depth, ofifo_depth, act_depth, weight_depth, psum_depth)
     grow = psum_bits is None and overflow == "error"
     spec = (array, act_bits, weight_bits, psum_bits or "16", overflow)
