@@ -26,6 +26,11 @@ def cosim(models: Path) -> Any:
     return run
 
 
+def refused(result: subprocess.CompletedProcess[str], said: str) -> None:
+    assert result.returncode == 2
+    assert said in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_the_squeezed_layer(name: str, cosim: Any, simulator: Find) -> None:
     simulator(name)
@@ -34,10 +39,10 @@ def test_the_squeezed_layer(name: str, cosim: Any, simulator: Find) -> None:
     assert facts["simulator"]["name"] == name
     assert (layer["psums"], layer["outputs"], layer["codes"]) == (9 * 16, 16, 16)
     assert facts["words"] == 144 + 2 * 16 + 16
-    assert facts["timestamps"] == 144 + 16
+    assert facts["timestamps"] == 144 + 16 + 72 + 3 * 144  # psums, outputs; weight beats; activations, reads, writes
     assert facts["clocks"] == facts["predicted"] == 9 * (1 + 8 + 16) + 14
     assert facts["holds"] is True
-    assert layer["equal"] == {"psums": 144, "outputs": 16, "relu": 16, "codes": 16, "times": 160}
+    assert layer["equal"] == {"psums": 144, "outputs": 16, "relu": 16, "codes": 16, "times": 664}
 
 
 def test_the_screen(cosim: Any, icarus: object) -> None:
@@ -45,7 +50,7 @@ def test_the_screen(cosim: Any, icarus: object) -> None:
     assert [line.split()[0] for line in lines] == [
         *("simulator", "core", "layer", "psums", "outputs", "after", "codes", "times", "clocks", "verdict"),
     ]
-    assert lines[-1].startswith("verdict     all equal: 192 words and 160 timestamps, 239 clocks (icarus ")
+    assert lines[-1].startswith("verdict     all equal: 192 words and 664 timestamps, 239 clocks (icarus ")
 
 
 def test_every_way_to_run_a_layer(cosim: Any, icarus: object) -> None:
@@ -119,11 +124,36 @@ def test_a_core_that_never_ends_is_an_answer(cosim: Any, icarus: object, tmp_pat
     core = tmp_path / "core"
     shutil.copytree(RTL / "core", core)
     path = core / "core.sv"
-    path.write_text(path.read_text().replace("IDLE: if (start) state <= LOAD;", "IDLE: if (start) state <= IDLE;"))
+    path.write_text(path.read_text().replace("IDLE: if (start && !busy) state <= LOAD;", "IDLE: state <= IDLE;"))
     result = cosim("--sim", "icarus", "--core", core)
     assert result.returncode == 1
     assert result.stdout.splitlines()[-1].endswith("NOT EQUAL: features.27: 0 psum words came, 144 were expected")
     assert "0 of 144 equal" in result.stdout
+    # A diagram of it cannot be drawn; the verdict stays.
+    result = cosim("--sim", "icarus", "--core", core, "--diagram", tmp_path / "d.svg")
+    assert result.returncode == 1
+    assert "no diagram: " in result.stderr
+    assert not (tmp_path / "d.svg").exists()
+
+
+def test_a_core_that_stops_the_clock_is_given_up(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(RTL / "core", core)
+    path = core / "fit.sv"
+    path.write_text(path.read_text().replace("endmodule", "reg q = 0; initial forever #0 q = !q;\nendmodule"))
+    refused(cosim("--sim", "icarus", "--core", core, "--timeout", "1"), "did not come to an end in 1 s")
+
+
+def test_what_a_core_prints_is_its_own_affair(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(RTL / "core", core)
+    path = core / "core.sv"
+    text = path.read_text()
+    said = """initial $write("%c\\n", 8'hff); final $display("RESULTS of mine: x=1");"""
+    path.write_text(text.replace("endmodule", said.replace("final ", "initial ") + "\nendmodule"))
+    assert cosim("--sim", "icarus", "--core", core).returncode == 0
+    path.write_text(text.replace("endmodule", 'initial $fatal(1, "own check");\nendmodule'))
+    refused(cosim("--sim", "icarus", "--core", core), "own check")
 
 
 def test_waves_are_what_check_reads(cosim: Any, icarus: object, tmp_path: Path) -> None:
@@ -143,6 +173,10 @@ def test_what_is_kept(cosim: Any, icarus: object, tmp_path: Path) -> None:
     refuse(cosim("--sim", "icarus", "--out", out), "--force")
     assert cosim("--sim", "icarus", "--out", out, "--force", "--schedule", "whole").returncode == 0
     assert len((out / "psum.log").read_text().splitlines()) == 9 * 36
+    # What shall lie inside comes to lie inside.
+    inside = ("--waves", out / "w.vcd", "--diagram", out / "d.svg")
+    assert cosim("--sim", "icarus", "--out", out, "--force", *inside).returncode == 0
+    assert {"w.vcd", "d.svg", "psum.log"} <= set(os.listdir(out))
 
 
 def test_bad_options_are_one_sentence(cosim: Any, icarus: object, tmp_path: Path) -> None:

@@ -47,6 +47,23 @@ def random_fixed_point(rng: np.random.Generator, result: ArrayResult, code_bits:
     return FixedPoint(*draw, rng.integers(0, 20, channels), (1 << code_bits) - 1)
 
 
+Draw = tuple[list[tuple[ArrayResult, Thresholds | FixedPoint]], int]
+
+
+def draw(seed: int) -> Draw:
+    """Two layers for one core of 1..9 rows and columns and any lanes, what makes their codes, and these codes' bits."""
+    rng = np.random.default_rng(seed)
+    rows, cols, act_bits, weight_bits = (int(n) for n in rng.integers(1, (10, 10, 9, 9)))
+    psum_bits, code_bits = int(rng.integers(5, 19)), int(rng.integers(1, 5))
+    runs: list[tuple[ArrayResult, Thresholds | FixedPoint]] = []
+    for number in range(2):
+        overflow = ("wrap", "saturate")[(seed + number) % 2]
+        result = random_layer(rng, ArraySpec(rows, cols, act_bits, weight_bits, psum_bits, overflow=overflow))
+        make = (random_thresholds, random_fixed_point)[seed // 2 % 2]
+        runs.append((result, make(rng, result, code_bits)))
+    return runs, code_bits
+
+
 SEEDS = [("icarus", seed) for seed in range(40)] + [("verilator", seed) for seed in range(4)]
 SEEDS += [pytest.param("verilator", seed, marks=pytest.mark.slow) for seed in range(4, 40)]
 
@@ -55,16 +72,8 @@ SEEDS += [pytest.param("verilator", seed, marks=pytest.mark.slow) for seed in ra
 def test_random_layers_word_for_word_and_clock_for_clock(
     name: str, seed: int, simulator: Find, models: Path, tmp_path: Path
 ) -> None:
-    """One core of 1..9 rows and columns and any lanes; by stimulus and descriptor two layers, all four schedules."""
-    rng = np.random.default_rng(seed)
-    rows, cols, act_bits, weight_bits = (int(n) for n in rng.integers(1, (10, 10, 9, 9)))
-    psum_bits, code_bits = int(rng.integers(5, 19)), int(rng.integers(1, 5))
-    runs = []
-    for number in range(2):
-        overflow = ("wrap", "saturate")[(seed + number) % 2]
-        result = random_layer(rng, ArraySpec(rows, cols, act_bits, weight_bits, psum_bits, overflow=overflow))
-        make = (random_thresholds, random_fixed_point)[seed // 2 % 2]
-        runs.append((result, make(rng, result, code_bits)))
+    """One core; by stimulus and descriptor two layers, in all four schedules."""
+    runs, code_bits = draw(seed)
     core = shared(parameters(result.mapping, code_bits) for result, _ in runs)
     found_simulator = simulator(name)
     for result, requantize in runs:
@@ -79,23 +88,28 @@ def test_random_layers_word_for_word_and_clock_for_clock(
 
 
 def test_the_random_cores_cover_what_they_should() -> None:
-    """40 cores of 8 configurations are 320 in each simulator, among them every size and wrap and saturate at work."""
-    sizes, wraps, strides, maps = set(), 0, set(), set()
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        rows, cols, act_bits, weight_bits = (int(n) for n in rng.integers(1, (10, 10, 9, 9)))
-        sizes |= {("rows", rows), ("cols", cols)}
-        psum_bits = int(rng.integers(5, 19))
-        rng.integers(1, 5)
-        result = random_layer(rng, ArraySpec(rows, cols, act_bits, weight_bits, psum_bits, overflow="wrap"))
-        wraps += not result.check().holds
-        strides.add(result.mapping.conv.stride)
-        maps.add(result.mapping.onijs)
-        assert result.mapping.onijs <= 64
-    assert len(sizes) == 18
-    assert wraps >= 5
-    assert len(strides) == 4
-    assert 1 in maps
+    """40 cores of 8 configurations are 320 in each simulator: every size, stride and overflow is at work in some."""
+    drawn = [result for seed in range(40) for result, _ in draw(seed)[0]]
+    mappings = [result.mapping for result in drawn]
+    assert {m.spec.rows for m in mappings} == {m.spec.cols for m in mappings} == set(range(1, 10))
+    assert len({m.conv.stride for m in mappings}) == len({m.conv.dilation for m in mappings}) == 4
+    assert {m.kijs for m in mappings} == {1, 2, 3, 4, 6, 9}
+    assert max(m.onijs for m in mappings) <= 40
+    assert any(m.oc_tiles > 1 and m.ic_tiles > 1 for m in mappings)
+    for overflow in ("wrap", "saturate"):
+        assert sum(r.mapping.spec.overflow == overflow and not r.check().holds for r in drawn) >= 4
+
+
+@pytest.mark.parametrize("name", SIMULATORS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_core_is_free_when_it_says_so(
+    name: str, schedule: Schedule, simulator: Find, models: Path, tmp_path: Path
+) -> None:
+    """A layer again, and again, each started as soon as `busy` falls, without a reset."""
+    result = squeezed()
+    found = run_on(simulator(name), result, tmp_path, schedule, cache=models, runs=3)
+    assert found.holds, found
+    assert found.outputs == (3 * 16, 3 * 16)
 
 
 def squeezed(act: np.ndarray | None = None) -> ArrayResult:
@@ -131,13 +145,14 @@ def test_a_trained_layer_in_each_simulator(name: str, simulator: Find, models: P
     assert isinstance(consumer, Requantize)
     result = run_layer(conv, act, ArraySpec())
     found = run_on(simulator(name), result, tmp_path, Schedule(), consumer.thresholds, 4, models, dump=1)
-    assert found == Outcome((144, 144), (16, 16), (0, 0, 0, 0), 0, 0, 239, ())
+    assert found == Outcome((144, 144), (16, 16), (0, 0, 0, 0), (504, 504), 0, 0, 239, ())
+    # 72 weight beats; 144 activation beats, and as many reads and writes.
     # The dump is what `check` reads: time,value.
     lines = (tmp_path / "out.log").read_text().splitlines()
     assert [int(line.split(",")[0]) for line in lines] == Schedule().out_clocks(result.mapping).reshape(-1).tolist()
 
 
-@pytest.mark.parametrize("constant", ["TURNAROUND", "HOP", "OFIFO", "SFP"])
+@pytest.mark.parametrize("constant", ["LEAD", "TURNAROUND", "HOP", "OFIFO", "UPDATE", "SFP"])
 def test_each_constant_is_pinned(
     constant: str, icarus: Simulator, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import Find
 from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer
 from systolith.formats import IntFormat
 from systolith.network import Conv
@@ -118,6 +119,23 @@ def test_a_bug_in_the_core_is_caught_and_located(bug: str, icarus: Simulator, mo
     order = ["psum", "output", "relu", "code"]
     if stage in order:
         assert not set(order[: order.index(stage)]) & set(kinds), said
+
+
+@pytest.mark.parametrize("bug", ["queue without reset", "walk without restart", "never reset"])
+def test_a_missing_reset_is_caught_where_registers_are_never_x(
+    bug: str, simulator: Find, models: Path, tmp_path: Path
+) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(simulators.RTL / "core", core)
+    for path in core.glob("*.sv"):
+        text = path.read_text()
+        if bug == "never reset":
+            path.write_text(text.replace("if (reset)", "if (1'b0)"))
+        elif path.stem == BUGS[bug][0]:
+            path.write_text(text.replace(*BUGS[bug][1:3]))
+    result = layer()
+    found = run_on(simulator("verilator"), result, tmp_path, Schedule(), requantizers(result)[0], 2, models, core)
+    assert not found.holds
 
 
 def test_the_core_itself_has_none(icarus: Simulator, models: Path, tmp_path: Path) -> None:

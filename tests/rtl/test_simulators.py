@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Find
+from rtl.test_core import squeezed
 from systolith.formats import BadInput
-from systolith.rtl import simulators
+from systolith.rtl import layer, simulators
 from systolith.rtl.layer import outcome
 from systolith.rtl.simulators import Simulator, find_simulator
 
@@ -32,7 +33,7 @@ def test_a_core_that_does_not_compile_gives_one_sentence(icarus: Simulator, tmp_
     core = tmp_path / "core"
     shutil.copytree(simulators.RTL / "core", core)
     (core / "fit.sv").write_text("module fit; nonsense endmodule\n")
-    with pytest.raises(BadInput, match=r"iverilog cannot compile the core: .*fit\.sv:1"):
+    with pytest.raises(BadInput, match=r"iverilog cannot compile the core: core/fit\.sv:1"):
         simulators.build(icarus, {}, tmp_path / "cache", core)
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
 
@@ -52,7 +53,7 @@ def test_verilators_own_part_is_compiled_once(simulator: Find, models: Path) -> 
 
 def test_a_simulator_by_its_path(icarus: Simulator, tmp_path: Path) -> None:
     assert find_simulator(icarus.command) == icarus
-    with pytest.raises(BadInput, match=r"--sim .* does not run: expected the path"):
+    with pytest.raises(BadInput, match=r"--sim .* does not exist: expected the path"):
         find_simulator(str(tmp_path / "iverilog"))
     moved = tmp_path / "verilator_bin"
     moved.write_text("#!/bin/sh\ncase $1 in --version) echo Verilator 5.048;; esac\n")
@@ -86,7 +87,44 @@ def test_a_missing_or_old_simulator_says_what_to_install(tmp_path: Path, monkeyp
         find_simulator("modelsim")
 
 
+def test_what_a_core_includes_is_part_of_it(icarus: Simulator, tmp_path: Path) -> None:
+    core, cache = tmp_path / "core", tmp_path / "cache"
+    shutil.copytree(simulators.RTL / "core", core)
+    (core / "sfp_lane.sv").write_text('`include "defs.svh"\n' + (core / "sfp_lane.sv").read_text())
+    (core / "defs.svh").write_text("// one\n")
+    first = simulators.build(icarus, {}, cache, core)
+    (core / "defs.svh").write_text("// two\n")
+    assert simulators.build(icarus, {}, cache, core) != first
+    (core / "defs.svh").unlink()
+    with pytest.raises(BadInput, match=r"defs\.svh"):
+        simulators.build(icarus, {}, cache, core)
+
+
+def test_a_full_disk_is_told(icarus: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulators and their compilers end well on a full disk, with files cut off."""
+    with monkeypatch.context() as patch:
+        patch.setattr(simulators.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+        with pytest.raises(BadInput, match="the disk is full"):
+            simulators.build(icarus, {}, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    result = squeezed()
+
+    def cut(*args: object, **kwargs: object) -> str:
+        said = simulate(*args, **kwargs)  # type: ignore[arg-type]
+        for log in tmp_path.glob("psum.log"):
+            log.write_bytes(log.read_bytes()[:-1])
+        return said
+
+    simulate = layer.simulate
+    monkeypatch.setattr(layer, "simulate", cut)
+    assert layer.run_on(icarus, result, tmp_path, cache=tmp_path / "cache", dump=2).holds
+    with pytest.raises(BadInput, match=r"psum\.log: expected 144 lines"):
+        layer.run_on(icarus, result, tmp_path, cache=tmp_path / "cache", dump=1)
+
+
 def test_no_verdict_is_an_error() -> None:
+    with pytest.raises(BadInput, match="gave no verdict: RESULTS of my own"):
+        outcome("RESULTS of my own monitor: x=1\n")
     with pytest.raises(BadInput, match="gave no verdict: cannot open"):
         outcome("cannot open x/layer.txt\n")
 

@@ -73,6 +73,7 @@ def cosim(
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep the vectors and what the core dumped in this folder.")
     ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that a simulation may take.")] = 900,
     jobs: Annotated[int, typer.Option("--jobs", help="Compilers and simulators at a time.")] = 2,
     force: options.Force = False,
     as_json: options.Json = False,
@@ -112,11 +113,13 @@ def cosim(
         common.note(f"{source}: {text}")
     network, _ = common.find_network(model or positional or DEFAULT_MODEL, "cosim")
     names = _convolutions(network) if layer == "all" else layer.split(",")
+    if not names:
+        raise BadInput("--layer all: no convolution in this network; --layer NAME takes a linear layer")
     planned = plan(network, names, spec, bits == "auto", requantize == "fixed", widen=layer == "all")
     for one in planned:
         require_capacity(one.mapping, how, Depths())
     kind = waves.suffix[1:] if waves else "vcd" if diagram else ""
-    run = _Run(simulator, network, pixels, planned, how, jobs, core, kind)
+    run = _Run(simulator, network, pixels, planned, how, jobs, core, kind, timeout)
     begin = time.perf_counter()
     cores = build_all(simulator, planned, jobs, core=core, waves=kind)
     built = time.perf_counter() - begin
@@ -127,7 +130,7 @@ def cosim(
         ran, found = _run_all(run, Path(made), keep=out is not None, whole=layer == "all")
         seconds = time.perf_counter() - begin
         why = [] if ran[-1].holds else _explain(run, ran[-1], Path(made))
-        _keep_waves(run, Path(made), waves, diagram)
+        _keep_waves(run, Path(made), out, waves, diagram)
     facts = _facts(run, ran, found, built, seconds)
     if as_json:
         common.print_json({**facts, "why": why})
@@ -149,6 +152,7 @@ class _Run:
     jobs: int
     core: Path | None
     waves: str
+    timeout: float
 
 
 def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:
@@ -156,19 +160,29 @@ def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:
     return "icarus" if sim == "auto" and (waves or diagram) and shutil.which("iverilog") else sim
 
 
-def _keep_waves(run: _Run, folder: Path, waves: Path | None, diagram: Path | None) -> None:
+def _keep_waves(run: _Run, made: Path, out: Path | None, waves: Path | None, diagram: Path | None) -> None:
+    """Copy the waveform from the run's folder and draw it; what lies inside `out` goes there with it."""
+    from systolith.formats import BadInput
     from systolith.report.diagram import write_diagram
     from systolith.store import atomic_file
 
-    made = folder / f"waves.{run.waves}"
+    def place(path: Path) -> Path:
+        if out is None or not path.resolve().is_relative_to(out.resolve()):
+            return path
+        return made / path.resolve().relative_to(out.resolve())
+
+    found = made / f".waves.{run.waves}"
+    if waves is not None:
+        with atomic_file(place(waves)) as temporary:
+            shutil.copyfile(found, temporary)
     if diagram is not None:
         mapping = run.planned[0].mapping
         title = f"{mapping.conv.name} on the {mapping.spec} core ({run.simulator.name} {run.simulator.version})"
-        write_diagram(made, mapping.spec, diagram, title)
-    if waves is not None:
-        with atomic_file(waves) as temporary:
-            shutil.copyfile(made, temporary)
-    made.unlink(missing_ok=True)
+        try:
+            write_diagram(found, mapping.spec, place(diagram), title)
+        except BadInput as error:  # of a core that does something else: the verdict is what matters
+            common.note(f"no diagram: {error}")
+    found.unlink(missing_ok=True)
 
 
 def _convolutions(network: IntegerNetwork) -> list[str]:
@@ -191,7 +205,15 @@ def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran
 
         if whole:
             for one in run_network(
-                run.simulator, run.network, run.pixels, run.planned, folder, run.schedule, core=run.core, keep=keep
+                run.simulator,
+                run.network,
+                run.pixels,
+                run.planned,
+                folder,
+                run.schedule,
+                core=run.core,
+                keep=keep,
+                timeout=run.timeout,
             ):
                 if isinstance(one, int):
                     return ran, one
@@ -208,7 +230,7 @@ def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]
     from systolith.rtl.network import run_one
 
     results = execute(run.network, run.pixels[None])
-    waves = folder / f"waves.{run.waves}" if run.waves else None
+    waves = folder / f".waves.{run.waves}" if run.waves else None
 
     def one(planned: Planned) -> Ran:
         place = folder / planned.name if len(run.planned) > 1 else folder
@@ -216,8 +238,11 @@ def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]
         node = run.network.layers[planned.name]
         _, act = common.as_conv(node, results[run.network[planned.name].inputs[0]][0])
         dump = 1 if keep else 0
-        return run_one(run.simulator, planned, act, place, run.schedule, None, dump, waves, run.core)
+        return run_one(run.simulator, planned, act, place, run.schedule, None, dump, waves, run.core, run.timeout)
 
+    if len(run.planned) == 1:  # in this thread: what stops us stops the simulator
+        ended(one(run.planned[0]))
+        return
     with ThreadPoolExecutor(run.jobs) as pool:
         for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
             ended(future.result())
@@ -243,7 +268,7 @@ def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
     _, act = common.as_conv(run.network.layers[planned.name], taken[run.network[planned.name].inputs[0]][0])
     place = folder / "explained"
     place.mkdir()
-    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core)
+    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core, run.timeout)
     level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
     verdict = judge(run_layer(mapping.conv, act, mapping.spec), layout(run.schedule), place / log, How(level, "bin"))
     shutil.rmtree(place)
@@ -277,7 +302,7 @@ def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
     codes = outputs if ran.planned.requantize is not None else 0
     (came, out_came), wrong = (min(outcome.psums), min(outcome.outputs)), outcome.wrong
     equal = {"psums": came - wrong[0], "outputs": out_came - wrong[1], "relu": out_came - wrong[2]}
-    equal |= {"codes": min(out_came, codes) - wrong[3], "times": came + out_came - outcome.late}
+    equal |= {"codes": min(out_came, codes) - wrong[3], "times": came + out_came + min(outcome.events) - outcome.late}
     return {
         "layer": ran.planned.name,
         "channels": [mapping.conv.in_channels, mapping.conv.out_channels],
@@ -291,7 +316,7 @@ def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
         "equal": equal,
         "clocks": outcome.clocks,
         "predicted": run.schedule.clocks(mapping),
-        "timestamps": psums + outputs,
+        "timestamps": psums + outputs + outcome.events[1],
         "network": None if ran.equal is None else {"compared": ran.equal.compared, "different": ran.equal.different},
         "seconds": round(ran.seconds, 3),
         "holds": ran.holds,

@@ -57,7 +57,7 @@ def read_rows(waves: Path, spec: ArraySpec) -> tuple[int, list[Row]]:
     acts = _numbers("", code, spec.act_bits, act_signed[begin] == "1", stream)
     codes = tuple(one or other for one, other in zip(weights.values, acts.values, strict=True))
     rows = [
-        Row("state", tuple(_STATES[int(s, 2)] if s and not s.strip("01") else "" for s in state), False),
+        Row("state", tuple(_state(s) for s in state), False),
         _bit("weight into row 0", load, 0),
         _bit("activation into row 0", stream, 0),
         Row("its code", codes, False),
@@ -72,9 +72,16 @@ def read_rows(waves: Path, spec: ArraySpec) -> tuple[int, list[Row]]:
         _numbers("its lane 0", out, bits, True, out_valid),
     ]
     # From the controller's first clock to the last output.
-    start = next(at for at, text in enumerate(rows[0].values) if text not in ("", "idle"))
+    start = next((at for at, text in enumerate(rows[0].values) if text not in ("", "idle")), begin)
     end = max((at for at, word in enumerate(out_valid) if word == "1"), default=len(state) - 1) + 2
     return start - begin, [Row(row.name, row.values[start:end], row.is_bit) for row in rows]
+
+
+def _state(bits: str) -> str:
+    if not bits or bits.strip("01"):
+        return ""
+    number = int(bits, 2)
+    return _STATES[number] if number < len(_STATES) else f"state {number}"
 
 
 def _bit(name: str, words: Sequence[str], at: int) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, Mapping, Schedule
+from systolith.array import ArrayResult, Mapping, Schedule, contract
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.simulators import Simulator, build, simulate
@@ -20,6 +22,8 @@ from systolith.vectors.text import encode_words
 
 M_BITS, B_BITS, S_BITS = 24, 48, 6
 """Widths of the core's (M, B, S), `sfp_lane.sv`."""
+EVENTS = ("load", "stream", "read", "write")
+"""Of `array.timing.Events`, those that the testbench watches beside the words that come, in its order."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Outcome:
     Attributes:
         psums, outputs: words that came, of those expected.
         wrong: words (psums, outputs, outputs after ReLU, codes) that are not the golden ones.
-        late: psums and outputs at another clock than predicted.
+        events: beats that entered row 0 and accesses of the psum memory; how many there were, of those expected.
+        late: words and events at another clock than predicted.
         overruns: clocks in which a queue was full.
         clocks: from the first weight beat entering the array to the last bottom-row psum registered.
         first: the testbench's lines about the first wrong one of each kind.
@@ -38,6 +43,7 @@ class Outcome:
     psums: tuple[int, int]
     outputs: tuple[int, int]
     wrong: tuple[int, int, int, int]
+    events: tuple[int, int]
     late: int
     overruns: int
     clocks: int
@@ -45,8 +51,8 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Every word came, is right, and came at its clock."""
-        whole = self.psums[0] == self.psums[1] and self.outputs[0] == self.outputs[1] and self.psums[1] > 0
+        """Every word and event came, is right, and came at its clock."""
+        whole = all(came == due > 0 for came, due in (self.psums, self.outputs, self.events))
         return whole and not any(self.wrong) and not self.late and not self.overruns
 
 
@@ -100,13 +106,12 @@ def write_layer(
         with (folder / file.name).open("wb") as out:
             out.writelines(file.encode())
         counts[file.name] = file.shape[0]
-    _write_numbers(folder / "psum_time.txt", schedule.psum_clocks(mapping))
-    _write_numbers(folder / "out_time.txt", schedule.out_clocks(mapping))
+    clocks = _write_clocks(mapping, folder, schedule)
     stores = 0
     if requantize is not None:
-        store = _store(mapping, requantize, code_bits)
-        (folder / "store.txt").write_text("".join(f"{word}\n" for word in store))
-        stores = len(store)
+        words_of = store(mapping, requantize, code_bits)
+        (folder / "store.txt").write_text("".join(f"{word}\n" for word in words_of))
+        stores = len(words_of)
         codes = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)
         codes[: conv.out_channels] = (requantize.apply(result.out[None])[0] - requantize.low).reshape(
             conv.out_channels, -1
@@ -118,16 +123,32 @@ def write_layer(
         *(schedule.useful, schedule.drained, mapping.oc_tiles, mapping.ic_tiles, *conv.kernel, *mapping.padded_shape),
         *(*mapping.output_shape, *conv.stride, *conv.dilation, counts["act.txt"], counts["weight.txt"], stores),
         *(counts["psum.txt"], counts["out.txt"], requantize is not None, 2 * schedule.clocks(mapping) + 1000),
+        *(clocks[event] for event in EVENTS),
+        contract(spec).lead + 1,  # the control leaves its idle state first
     ]
     (folder / "layer.txt").write_text(" ".join(str(int(n)) for n in numbers) + "\n")
 
 
-def _write_numbers(path: Path, numbers: NDArray[np.int64]) -> None:
-    path.write_text("\n".join(map(str, numbers.reshape(-1).tolist())) + "\n")
+def _write_clocks(mapping: Mapping, folder: Path, schedule: Schedule) -> dict[str, int]:
+    """When everything must happen, a file for each kind of event; how many there are of each."""
+    counts = dict.fromkeys((*EVENTS, "psum", "out"), 0)
+    with contextlib.ExitStack() as stack:
+        files = {event: stack.enter_context((folder / f"{event}_time.txt").open("w")) for event in counts}
+        for oc_tile in range(mapping.oc_tiles):
+            events = schedule.events(mapping, oc_tile)
+            for event, file in files.items():
+                clocks = getattr(events, event)
+                counts[event] += len(clocks)
+                file.write("\n".join(map(str, clocks.tolist())) + "\n")
+    return counts
 
 
-def _store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int) -> list[str]:
-    """A word of bits for each lane of each oc_tile, as `sfp_lane.sv` reads it; lanes without a channel give code 0."""
+def store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int) -> list[str]:
+    """A word of bits for each lane of each oc_tile, as `sfp_lane.sv` reads it; lanes without a channel give code 0.
+
+    Raises:
+        BadInput: more thresholds than the codes have, or (M, B, S) that do not fit the core's.
+    """
     name, levels, wide = mapping.conv.name, (1 << code_bits) - 1, mapping.spec.psum_bits + 1
     width = max(levels * wide + 1, M_BITS + B_BITS + S_BITS)
     if isinstance(requantize, FixedPoint) and requantize.levels != levels:
@@ -172,6 +193,8 @@ def run_on(
     given: MappingType[str, int] | None = None,
     dump: int = 0,
     waves: Path | None = None,
+    runs: int = 1,
+    timeout: float | None = None,
 ) -> Outcome:
     """One layer through a real simulation of the core: every psum, output and code compared there, and their clocks.
 
@@ -179,12 +202,20 @@ def run_on(
         folder: existing, for the files.
         cache, core: of `simulators.build`.
         given: the core's parameters; by default those that just hold the layer.
-        dump, waves: of `simulators.simulate`.
+        dump, waves, runs, timeout: of `simulators.simulate`.
     """
-    write_layer(result, folder, schedule or Schedule(), requantize, code_bits)
+    try:
+        write_layer(result, folder, schedule or Schedule(), requantize, code_bits)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written ({error.strerror or error})") from None
     kind = waves.suffix[1:] if waves else ""
     model = build(simulator, given or parameters(result.mapping, code_bits), cache, core, kind)
-    return outcome(simulate(simulator, model, folder, dump, waves))
+    found = outcome(simulate(simulator, model, folder, dump, waves, runs, timeout))
+    for name, (came, _) in (("psum", found.psums), ("out", found.outputs), ("code", found.outputs))[int(dump != 1) :]:
+        # A simulator goes on when its disk is full.
+        if dump and (folder / f"{name}.log").read_bytes().count(b"\n") != came:
+            raise BadInput(f"{folder}/{name}.log: expected {came:,} lines, some are missing: is the disk full?")
+    return found
 
 
 def shared(cores: Iterable[MappingType[str, int]]) -> dict[str, int]:
@@ -231,18 +262,30 @@ _FIRST = re.compile(r"(time of )?(\w+) (\d+)(?: clock (-?\d+))? expected (\S+) f
 def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: int = 4) -> list[str]:
     """What the testbench saw first, of each kind: where it is in the layer, what was expected and what came."""
     sentences = []
+    passes = (mapping.oc_tiles, mapping.kijs, mapping.ic_tiles)
+    names = ("oc_tile", "kij", "ic_tile")
     position = "onij" if schedule.useful else "nij"
-    shapes = {"psum": (mapping.oc_tiles, mapping.kijs, mapping.ic_tiles, schedule.vectors(mapping))}
-    axes = {"psum": ("oc_tile", "kij", "ic_tile", position)}
+    places = {
+        "psum": ((*passes, schedule.vectors(mapping)), (*names, position)),
+        "event0": ((*passes, mapping.spec.cols), (*names, "col")),
+        "event1": ((*passes, schedule.vectors(mapping)), (*names, position)),
+        "event2": ((*passes, mapping.onijs), (*names, "onij")),
+        "event3": ((*passes, mapping.onijs), (*names, "onij")),
+    }
+    called = ("weight beat", "activation beat", "psum memory read", "psum memory write")
     for line in outcome.first:
         match = _FIRST.match(line)
         if match is None:
             continue
         late, kind, index, clock, expected, found = match.groups()
-        shape = shapes.get(kind, (mapping.oc_tiles, mapping.onijs))
-        place = np.unravel_index(int(index), shape)
-        names = axes.get(kind, ("oc_tile", "onij"))
-        where = ", ".join(f"{name} {int(at)}" for name, at in zip(names, place, strict=True))
+        if kind == "start":
+            sentences.append(f"the first weight beat: expected {expected} clocks after start, came {found} after it")
+            continue
+        shape, axes = places.get(kind, ((mapping.oc_tiles, mapping.onijs), ("oc_tile", "onij")))
+        place = np.unravel_index(int(index) % math.prod(shape), shape)
+        where = ", ".join(f"{name} {int(at)}" for name, at in zip(axes, place, strict=True))
+        if kind.startswith("event"):
+            kind = called[int(kind[-1])]
         if late:
             sentences.append(f"{kind} of {where}: expected at clock {expected}, came at {found}")
             continue
@@ -256,9 +299,8 @@ def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: i
         sentences.append(f"{kind} of {where}, col {col}, at clock {clock}: expected {one}, found {other}")
     if outcome.overruns:
         sentences.append(f"a queue was full in {outcome.overruns} clocks")
-    for kind, (came, expected_words) in (("psum", outcome.psums), ("output", outcome.outputs)):
-        if came != expected_words:
-            sentences.append(f"{came:,} {kind} words came, {expected_words:,} were expected")
+    counted = (("psum words", outcome.psums), ("output words", outcome.outputs), ("beats and accesses", outcome.events))
+    sentences += [f"{came:,} {kind} came, {due:,} were expected" for kind, (came, due) in counted if came != due]
     return sentences
 
 
@@ -268,12 +310,18 @@ def _number(text: str, fmt: IntFormat) -> str:
     return str(int(from_bits(np.array([int(digit) for digit in text], dtype=np.uint8), fmt.signed)))
 
 
+_RESULT = re.compile(
+    r"RESULT psums=(\d+) of=(\d+) wrong=(\d+) outputs=(\d+) of=(\d+) wrong=(\d+) relu_wrong=(\d+) code_wrong=(\d+) "
+    r"events=(\d+) of=(\d+) time_wrong=(\d+) overruns=(\d+) clocks=(-?\d+)"
+)
+
+
 def outcome(printed: str) -> Outcome:
-    """The testbench's verdict from what it printed."""
+    """The testbench's verdict from what it, and perhaps the core, printed."""
     lines = printed.splitlines()
-    verdict = next((line for line in reversed(lines) if line.startswith("RESULT")), None)
+    verdict = next((found for line in reversed(lines) if (found := _RESULT.fullmatch(line))), None)
     if verdict is None:
         raise BadInput(f"the simulation gave no verdict: {lines[-1] if lines else 'it printed nothing'}")
-    n = [int(number) for number in re.findall(r"=(-?\d+)", verdict)]
+    n = [int(number) for number in verdict.groups()]
     first = tuple(line.removeprefix("FIRST ") for line in lines if line.startswith("FIRST"))
-    return Outcome((n[0], n[1]), (n[3], n[4]), (n[2], n[5], n[6], n[7]), n[8], n[9], n[10], first)
+    return Outcome((n[0], n[1]), (n[3], n[4]), (n[2], n[5], n[6], n[7]), (n[8], n[9]), n[10], n[11], n[12], first)

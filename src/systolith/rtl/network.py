@@ -19,7 +19,7 @@ from systolith.network import Conv, IntegerNetwork
 from systolith.network.graph import Linear, Requantize
 from systolith.network.reference import compute, run
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
-from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared
+from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
 from systolith.rtl.simulators import Simulator, build
 
 
@@ -108,7 +108,11 @@ def plan(
         found.append(
             Planned(name, mapping, consumer.name if consumer is not None and chosen else "", chosen, code_bits, {})
         )
-    return [_on_core(planned, found, auto) for planned in found]
+    placed = [_on_core(planned, found, auto) for planned in found]
+    for one in placed:
+        if one.requantize is not None:
+            store(one.mapping, one.requantize, one.code_bits)  # whether they fit, before anything runs
+    return placed
 
 
 def _on_core(planned: Planned, every: Sequence[Planned], auto: bool) -> Planned:
@@ -150,12 +154,13 @@ def run_one(
     dump: int = 0,
     waves: Path | None = None,
     core: Path | None = None,
+    timeout: float | None = None,
 ) -> Ran:
     """One layer on its core, for activation codes (C, H, W); `folder` exists, for the files."""
     begin = time.perf_counter()
     result = run_layer(planned.mapping.conv, act, planned.mapping.spec)
     how = schedule, planned.requantize, planned.code_bits, cache, core, planned.core
-    found = run_on(simulator, result, folder, *how, dump, waves)
+    found = run_on(simulator, result, folder, *how, dump, waves, timeout=timeout)
     return Ran(planned, found, None, time.perf_counter() - begin)
 
 
@@ -169,6 +174,7 @@ def run_network(
     cache: Path | None = None,
     core: Path | None = None,
     keep: bool = False,
+    timeout: float | None = None,
 ) -> Iterator[Ran | int]:
     """A whole inference: the planned layers on the core, everything else on the host (`network/reference.py`).
 
@@ -179,6 +185,7 @@ def run_network(
         pixels: uint8 (C, H, W).
         folder: existing, for a folder a layer.
         cache, core: of `simulators.build`.
+        timeout: seconds a layer.
         keep: leave each layer's vectors there, and the dump of its psums.
     """
     on_core = {one.name: one for one in planned}
@@ -189,8 +196,8 @@ def run_network(
         if one is not None:
             place = folder / step.name
             place.mkdir()
-            act = results[step.inputs[0]][0].astype(np.int16)
-            ran = run_one(simulator, one, act, place, schedule, cache, 1 if keep else 2, core=core)
+            act = results[step.inputs[0]][0].astype(np.int32)
+            ran = run_one(simulator, one, act, place, schedule, cache, 1 if keep else 2, None, core, timeout)
             if ran.outcome.holds:
                 given = _given(one, place)
                 ran = replace(ran, equal=_as_the_network(one, given, expected))

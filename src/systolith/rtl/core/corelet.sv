@@ -29,6 +29,7 @@ module corelet #(
     input  logic [ROWS*LANE_BITS-1:0] push_code,
     output logic                      overrun,
     output logic                      west_load,    // row 0, for those who watch
+    output logic                      west_stream,
     output logic                      psum_valid,
     output logic [COLS*PSUM_BITS-1:0] psum,
     input  logic                      needed,
@@ -54,6 +55,7 @@ module corelet #(
   wire l0_full, ofifo_overrun;
   assign overrun = l0_full && (push_load || push_stream) || ofifo_overrun;
   assign west_load = load[0];
+  assign west_stream = stream[0];
 
   l0 #(
       .ROWS(ROWS),
