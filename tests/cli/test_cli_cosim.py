@@ -100,6 +100,24 @@ def test_a_whole_inference(cosim: Any, simulator: Find) -> None:
     assert sum(one["clocks"] for one in facts["layers"]) == facts["clocks"] == facts["predicted"]
 
 
+def test_made_up_layers(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    facts = one_object(cosim("--sim", "icarus", "--random", "9", "--seed", "3", "--array", "2x3", "--json"))
+    assert (facts["layers"], facts["holds"], facts["seed"]) == (9, True, 3)
+    # A sign that no layer of the shipped network needs.
+    core = tmp_path / "core"
+    shutil.copytree(RTL / "core", core)
+    path = core / "mac_tile.sv"
+    path.write_text(path.read_text().replace("{act_signed & west_code[ACT_BITS-1]", "{1'b0"))
+    assert cosim("--sim", "icarus", "--core", core).returncode == 0
+    result = cosim("--sim", "icarus", "--core", core, "--random", "20")
+    assert result.returncode == 1
+    assert " int" in result.stdout.splitlines()[0]
+    assert ": psum of oc_tile " in result.stdout.splitlines()[-1]
+    refused(cosim("--random", "5", "--layer", "all"), "goes without --layer")
+    refused(cosim("--seed", "5"), "goes without --seed")
+    refused(cosim("--random", "0"), "--random 0: expected 1 to 10,000")
+
+
 def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: Path) -> None:
     core = tmp_path / "core"
     shutil.copytree(RTL / "core", core)

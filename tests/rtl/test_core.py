@@ -9,43 +9,11 @@ import pytest
 
 from conftest import INT4, UINT4, Find
 from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer, timing
-from systolith.formats import IntFormat
 from systolith.network import Conv
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.layer import Outcome, parameters, run_on, shared
 from systolith.rtl.simulators import SIMULATORS, Simulator
-
-SCHEDULES = [Schedule(useful, drained) for useful in (True, False) for drained in (False, True)]
-
-
-def random_layer(rng: np.random.Generator, spec: ArraySpec) -> ArrayResult:
-    """A layer for the lanes of `spec`: several tiles, stride, dilation, padding, at most 40 outputs a channel."""
-
-    def upto(low: int, high: int) -> int:
-        return int(rng.integers(low, high + 1))
-
-    kernel, stride, dilation = ((upto(1, 3), upto(1, 3)), (upto(1, 2), upto(1, 2)), (upto(1, 2), upto(1, 2)))
-    padding = upto(0, 1), upto(0, 1)
-    size = [max(1, dilation[d] * (kernel[d] - 1) + 1 - 2 * padding[d]) + upto(0, 5) for d in (0, 1)]
-    act, weight = IntFormat(upto(1, spec.act_bits), bool(upto(0, 1))), IntFormat(upto(1, spec.weight_bits), True)
-    channels = upto(1, 2 * spec.cols), upto(1, 2 * spec.rows)
-    codes = rng.integers(weight.lo, weight.hi + 1, (*channels, *kernel))
-    conv = Conv("layer", codes, act, weight, stride, padding, dilation)
-    return run_layer(conv, rng.integers(act.lo, act.hi + 1, (channels[1], *size)), spec)
-
-
-def random_thresholds(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> Thresholds:
-    channels, fmt = result.mapping.conv.out_channels, result.mapping.spec.psum_format
-    values = np.sort(rng.integers(2 * fmt.lo, 2 * fmt.hi, (channels, (1 << code_bits) - 1)), axis=1)
-    ends = np.full(channels, fmt.lo), np.full(channels, fmt.hi)
-    return Thresholds(values, rng.choice([-1, 1], channels).astype(np.int8), *ends)
-
-
-def random_fixed_point(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> FixedPoint:
-    channels = result.mapping.conv.out_channels
-    draw = (rng.integers(-(1 << n), 1 << n, channels) for n in (14, 30))
-    return FixedPoint(*draw, rng.integers(0, 20, channels), (1 << code_bits) - 1)
-
+from systolith.rtl.stress import SCHEDULES, random_fixed_point, random_layer, random_thresholds
 
 Draw = tuple[list[tuple[ArrayResult, Thresholds | FixedPoint]], int]
 

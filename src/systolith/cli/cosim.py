@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from systolith.array import Schedule
+    from systolith.array import ArraySpec, Schedule
     from systolith.network import IntegerNetwork
     from systolith.rtl.network import Planned, Ran
     from systolith.rtl.simulators import Simulator
@@ -33,11 +33,18 @@ def cosim(
     positional: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The same as --model.")] = None,
     model: Annotated[str | None, typer.Option("--model", help=f"As in `run`. [default: {DEFAULT_MODEL}]")] = None,
     layer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--layer", help="A layer, several with commas between, or `all`: an inference, layer after layer."
+            "--layer",
+            help="A layer, several with commas between, or `all`: an inference, layer after layer. "
+            f"[default: {DEFAULT_LAYER}]",
         ),
-    ] = DEFAULT_LAYER,
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option("--random", help="Instead: so many made-up layers, of any shape, sign, stride and overflow."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of --random. [default: 0]")] = None,
     image: options.Image = None,
     data: options.Data = None,
     index: options.Index = None,
@@ -88,6 +95,17 @@ def cosim(
     how = common.make_schedule(schedule, drained)
     if requantize not in ("thresholds", "fixed"):
         raise BadInput(f"--requantize {requantize!r}: expected thresholds or fixed")
+    if core is not None and not (core / "core.sv").is_file():
+        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
+    if random is not None:
+        given = {"MODEL": positional, "--model": model, "--image": image, "--data": data, "--index": index}
+        given |= {"--waves": waves, "--diagram": diagram, "--out": out, "--layer": layer}
+        common.go_without("--random makes its own layers: it", given)
+        spec = common.make_spec(array, act_bits, weight_bits, psum_bits or "10", overflow)
+        _run_random(spec, random, seed or 0, find_simulator(sim), core, timeout, as_json)
+        return
+    common.go_without("a layer of a network (no --random given)", {"--seed": seed})
+    layer = layer or DEFAULT_LAYER
     if positional is not None and model is not None:
         raise BadInput(f"expected one model, found {positional} and --model {model}")
     if jobs < 1:
@@ -101,8 +119,6 @@ def cosim(
     several = layer == "all" or "," in layer
     if several and (waves or diagram):
         raise BadInput(f"--waves and --diagram are of a single layer, found --layer {layer}")
-    if core is not None and not (core / "core.sv").is_file():
-        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
     if out is not None:
         require_free(out, force)
     bits = psum_bits or ("auto" if several else "16")
@@ -153,6 +169,47 @@ class _Run:
     core: Path | None
     waves: str
     timeout: float
+
+
+def _run_random(
+    spec: ArraySpec, count: int, seed: int, simulator: Simulator, core: Path | None, timeout: float, as_json: bool
+) -> None:
+    """`--random`: made-up layers on one core, up to the first that differs."""
+    from systolith.formats import BadInput
+    from systolith.rtl.layer import explain, parameters, run_on, shared
+    from systolith.rtl.stress import trials
+
+    if not 1 <= count <= 10_000:
+        raise BadInput(f"--random {count}: expected 1 to 10,000 layers")
+    every = list(trials(spec, count, seed))
+    given = shared(parameters(trial.result.mapping) for trial in every)
+    words = times = ran = 0
+    why: list[str] = []
+    with common.progress("layers", count) as show, tempfile.TemporaryDirectory(prefix="systolith-cosim-") as folder:
+        for trial in every:
+            how = trial.schedule, trial.requantize, 4, None, core, given
+            found = run_on(simulator, trial.result, Path(folder), *how, timeout=timeout)
+            ran += 1
+            words += found.psums[1] + 3 * found.outputs[1]
+            times += found.psums[1] + found.outputs[1] + found.events[1]
+            show(ran)
+            if not found.holds:
+                why = explain(trial.result.mapping, trial.schedule, found)
+                break
+    mapping = trial.result.mapping
+    conv = mapping.conv
+    shape = f"{conv.in_channels} -> {conv.out_channels} channels, {conv.act_format} x {conv.weight_format}, kernel "
+    shape += f"{conv.kernel}, stride {conv.stride}, dilation {conv.dilation}, {mapping.spec.overflow}"
+    facts = {"array": str(spec), "seed": seed, "layers": ran, "words": words, "timestamps": times, "holds": not why}
+    if as_json:
+        common.print_json({**facts, "simulator": simulator.name, "why": why, "layer": shape if why else None})
+    else:
+        said = f"all equal: {words:,} words and {times:,} timestamps of {ran:,} layers ({simulator.name})"
+        rows = [("layer", f"{ran - 1} of seed {seed}: {shape}"), *(("why", text) for text in why)] if why else []
+        verdict = f"NOT EQUAL: layer {ran - 1}: {why[0]}"[:190] if why else said
+        common.print_rows([*rows, ("verdict", verdict)])
+    if why:
+        raise typer.Exit(1)
 
 
 def _writes(sim: str, waves: Path | None, diagram: Path | None) -> str:

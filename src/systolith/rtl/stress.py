@@ -1,0 +1,72 @@
+"""Made-up layers that ask of a core what one trained layer does not: signs, strides, dilation, overflow, every code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer
+from systolith.formats import IntFormat
+from systolith.network import Conv
+from systolith.network.requantize import FixedPoint, Thresholds
+
+SCHEDULES = tuple(Schedule(useful, drained) for useful in (True, False) for drained in (False, True))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A layer to run, in one of the schedules, and what makes codes of its accumulators."""
+
+    result: ArrayResult
+    requantize: Thresholds | FixedPoint
+    schedule: Schedule
+
+
+def trials(spec: ArraySpec, count: int, seed: int, code_bits: int = 4) -> Iterator[Trial]:
+    """`count` layers for one array; wrap and saturate, thresholds and (M, B, S), and the schedules take turns."""
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        result = random_layer(rng, replace(spec, overflow=("wrap", "saturate")[number % 2]))
+        make = (random_thresholds, random_fixed_point)[number // 2 % 2]
+        yield Trial(result, make(rng, result, code_bits), SCHEDULES[number // 4 % 4])
+
+
+def random_layer(rng: np.random.Generator, spec: ArraySpec) -> ArrayResult:
+    """A layer for the lanes of `spec`: several tiles, stride, dilation, padding, at most 40 outputs a channel."""
+
+    def upto(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    kernel, stride, dilation = ((upto(1, 3), upto(1, 3)), (upto(1, 2), upto(1, 2)), (upto(1, 2), upto(1, 2)))
+    padding = upto(0, 1), upto(0, 1)
+    size = [max(1, dilation[d] * (kernel[d] - 1) + 1 - 2 * padding[d]) + upto(0, 5) for d in (0, 1)]
+    act, weight = IntFormat(upto(1, spec.act_bits), bool(upto(0, 1))), IntFormat(upto(1, spec.weight_bits), True)
+    channels = upto(1, 2 * spec.cols), upto(1, 2 * spec.rows)
+    codes = rng.integers(weight.lo, weight.hi + 1, (*channels, *kernel))
+    conv = Conv("layer", codes, act, weight, stride, padding, dilation)
+    return run_layer(conv, rng.integers(act.lo, act.hi + 1, (channels[1], *size)), spec)
+
+
+def random_thresholds(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> Thresholds:
+    """Half of a channel's among its accumulators, so that some are met exactly; the rest anywhere, out of reach too."""
+    fmt, levels = result.mapping.spec.psum_format, (1 << code_bits) - 1
+    out = result.out.reshape(result.mapping.conv.out_channels, -1)
+    sign = rng.choice([-1, 1], len(out)).astype(np.int8)
+    values = rng.integers(2 * fmt.lo, 2 * fmt.hi, (len(out), levels))
+    met = rng.integers(0, out.shape[1], (len(out), levels // 2))
+    values[:, : levels // 2] = sign[:, None] * np.take_along_axis(out, met, axis=1)
+    ends = np.full(len(out), fmt.lo), np.full(len(out), fmt.hi)
+    return Thresholds(np.sort(values, axis=1), sign, *ends)
+
+
+def random_fixed_point(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> FixedPoint:
+    """(M, B, S) of either sign whose codes are spread over what the accumulators reach."""
+    out = result.out.reshape(result.mapping.conv.out_channels, -1)
+    shift = rng.integers(4, 12, len(out))
+    span = np.maximum(1, out.max(axis=1) - out.min(axis=1))
+    multiplier = rng.choice([-1, 1], len(out)) * (((2 << code_bits) << shift) // span)
+    multiplier = np.clip(multiplier, -(1 << 23), (1 << 23) - 1)
+    bias = -multiplier * ((out.max(axis=1) + out.min(axis=1)) // 2) + ((1 << code_bits >> 1) << shift)
+    return FixedPoint(multiplier, bias, shift, (1 << code_bits) - 1)
