@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 import typer
@@ -71,6 +72,8 @@ def main() -> None:
     """
     # torch's threads spin while they wait for one another: on a machine with other work, ten times as long as the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Whoever ends us politely gets what Ctrl-C gives: nothing half-written, no simulator left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except BrokenPipeError:
