@@ -122,17 +122,21 @@ _NAMES = {
 }
 
 
+def memory_words(mapping: Mapping) -> dict[str, int]:
+    """The words of each memory that a layer fills, whatever its schedule, by the names of `Depths`."""
+    return {
+        "act": mapping.ic_tiles * mapping.nijs,
+        "weight": mapping.passes * contract(mapping.spec).load_beats,
+        "psum": mapping.onijs,
+    }
+
+
 def needed_depths(mapping: Mapping, schedule: Schedule) -> Depths:
     """The least that a layer needs of each."""
     rules = contract(mapping.spec)
-    return Depths(
-        l0=rules.l0_depth,
-        # Column 0's psums wait for those of the last column, `cols` clocks behind.
-        ofifo=min(rules.ofifo_depth, schedule.vectors(mapping)),
-        act=mapping.ic_tiles * mapping.nijs,
-        weight=mapping.passes * rules.load_beats,
-        psum=mapping.onijs,
-    )
+    # Column 0's psums wait for those of the last column, `cols` clocks behind.
+    ofifo = min(rules.ofifo_depth, schedule.vectors(mapping))
+    return Depths(l0=rules.l0_depth, ofifo=ofifo, **memory_words(mapping))
 
 
 def require_capacity(mapping: Mapping, schedule: Schedule, depths: Depths) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from systolith.formats import BadInput, IntFormat
 from systolith.network.graph import Conv
@@ -81,6 +81,12 @@ def lane_misfits(conv: Conv, spec: ArraySpec) -> tuple[str, ...]:
     if conv.weight_format.bits > spec.weight_bits:
         flags.append(f"--weight-bits {conv.weight_format.bits}")
     return tuple(flags)
+
+
+def widened(conv: Conv, spec: ArraySpec) -> ArraySpec:
+    """The array with lanes that take the layer: its own, or as wide as the layer's formats."""
+    act_bits, weight_bits = conv.act_format.bits, conv.weight_format.bits
+    return replace(spec, act_bits=max(spec.act_bits, act_bits), weight_bits=max(spec.weight_bits, weight_bits))
 
 
 def require_lanes(conv: Conv, spec: ArraySpec) -> None:

@@ -103,6 +103,25 @@ def find_layer(network: IntegerNetwork, layer: str) -> Conv | Linear:
     return network.layers[layer]
 
 
+def find_layers(network: IntegerNetwork, layer: str) -> dict[str, Conv | Linear]:
+    """The layers of `--layer`, by name: one, several with commas between, or "all"; `BadInput` as `find_layer`."""
+    from systolith.formats import BadInput
+
+    names = list(network.layers) if layer == "all" else layer.split(",")
+    if len(set(names)) < len(names):
+        raise BadInput(f"--layer {layer}: a layer stands there twice")
+    return {name: find_layer(network, name) for name in names}
+
+
+def one_model(positional: str | None, model: str | None) -> str | None:
+    """The model that was named, as an argument or by --model; `BadInput` if both ways."""
+    from systolith.formats import BadInput
+
+    if positional is not None and model is not None:
+        raise BadInput(f"expected one model, found {positional} and --model {model}")
+    return model or positional
+
+
 def as_conv(node: Conv | Linear, act: NDArray[np.integer]) -> tuple[Conv, NDArray[np.int16]]:
     """The layer as the array sees it, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
     import numpy as np

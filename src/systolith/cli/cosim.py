@@ -88,6 +88,8 @@ def cosim(
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
     from systolith.array.account import Depths, require_capacity
     from systolith.formats import BadInput
+    from systolith.network import Conv
+    from systolith.network.reference import run as execute
     from systolith.rtl.network import build_all, plan
     from systolith.rtl.simulators import WAVES, find_simulator
     from systolith.store import atomic_folder, require_free
@@ -106,8 +108,7 @@ def cosim(
         return
     common.go_without("a layer of a network (no --random given)", {"--seed": seed})
     layer = layer or DEFAULT_LAYER
-    if positional is not None and model is not None:
-        raise BadInput(f"expected one model, found {positional} and --model {model}")
+    model = common.one_model(positional, model) or DEFAULT_MODEL
     if jobs < 1:
         raise BadInput(f"--jobs {jobs}: expected at least 1")
     if waves is not None and waves.suffix[1:] not in WAVES:
@@ -127,15 +128,19 @@ def cosim(
     pixels, source, notes = common.find_picture(image, data, index)
     for text in notes:
         common.note(f"{source}: {text}")
-    network, _ = common.find_network(model or positional or DEFAULT_MODEL, "cosim")
-    names = _convolutions(network) if layer == "all" else layer.split(",")
+    network, _ = common.find_network(model, "cosim")
+    nodes = common.find_layers(network, layer)
+    names = [name for name, node in nodes.items() if layer != "all" or isinstance(node, Conv)]
     if not names:
         raise BadInput("--layer all: no convolution in this network; --layer NAME takes a linear layer")
     planned = plan(network, names, spec, bits == "auto", requantize == "fixed", widen=layer == "all")
     for one in planned:
         require_capacity(one.mapping, how, Depths())
     kind = waves.suffix[1:] if waves else "vcd" if diagram else ""
-    run = _Run(simulator, network, pixels, planned, how, jobs, core, kind, timeout)
+    until = () if layer == "all" else [network[name].inputs[0] for name in names]
+    run = _Run(
+        simulator, network, pixels, execute(network, pixels[None], *until), planned, how, jobs, core, kind, timeout
+    )
     begin = time.perf_counter()
     cores = build_all(simulator, planned, jobs, core=core, waves=kind)
     built = time.perf_counter() - begin
@@ -158,11 +163,12 @@ def cosim(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What is to be run, and how."""
+    """What is to be run, and how; `values` are what the network's own nodes make of the picture."""
 
     simulator: Simulator
     network: IntegerNetwork
     pixels: NDArray[np.uint8]
+    values: dict[str, NDArray[np.int64]]
     planned: list[Planned]
     schedule: Schedule
     jobs: int
@@ -184,31 +190,32 @@ def _run_random(
     every = list(trials(spec, count, seed))
     given = shared(parameters(trial.result.mapping) for trial in every)
     words = times = ran = 0
-    why: list[str] = []
+    holds, why = True, []
     with common.progress("layers", count) as show, tempfile.TemporaryDirectory(prefix="systolith-cosim-") as folder:
         for trial in every:
             how = trial.schedule, trial.requantize, 4, None, core, given
             found = run_on(simulator, trial.result, Path(folder), *how, timeout=timeout)
             ran += 1
             words += found.psums[1] + 3 * found.outputs[1]
-            times += found.psums[1] + found.outputs[1] + found.events[1]
+            times += found.timestamps
             show(ran)
-            if not found.holds:
+            holds = found.holds
+            if not holds:
                 why = explain(trial.result.mapping, trial.schedule, found)
                 break
     mapping = trial.result.mapping
     conv = mapping.conv
     shape = f"{conv.in_channels} -> {conv.out_channels} channels, {conv.act_format} x {conv.weight_format}, kernel "
     shape += f"{conv.kernel}, stride {conv.stride}, dilation {conv.dilation}, {mapping.spec.overflow}"
-    facts = {"array": str(spec), "seed": seed, "layers": ran, "words": words, "timestamps": times, "holds": not why}
+    facts = {"array": str(spec), "seed": seed, "layers": ran, "words": words, "timestamps": times, "holds": holds}
     if as_json:
-        common.print_json({**facts, "simulator": simulator.name, "why": why, "layer": shape if why else None})
+        common.print_json({**facts, "simulator": simulator.name, "why": why, "layer": None if holds else shape})
     else:
         said = f"all equal: {words:,} words and {times:,} timestamps of {ran:,} layers ({simulator.name})"
-        rows = [("layer", f"{ran - 1} of seed {seed}: {shape}"), *(("why", text) for text in why)] if why else []
-        verdict = f"NOT EQUAL: layer {ran - 1}: {why[0]}"[:190] if why else said
+        rows = [] if holds else [("layer", f"{ran - 1} of seed {seed}: {shape}"), *(("why", text) for text in why)]
+        verdict = said if holds else f"NOT EQUAL: layer {ran - 1}: {why[0] if why else 'differs'}"[:190]
         common.print_rows([*rows, ("verdict", verdict)])
-    if why:
+    if not holds:
         raise typer.Exit(1)
 
 
@@ -242,10 +249,10 @@ def _keep_waves(run: _Run, made: Path, out: Path | None, waves: Path | None, dia
     found.unlink(missing_ok=True)
 
 
-def _convolutions(network: IntegerNetwork) -> list[str]:
-    from systolith.network import Conv
-
-    return [name for name, node in network.layers.items() if isinstance(node, Conv)]
+def _act(run: _Run, planned: Planned) -> NDArray[np.integer]:
+    """What the network gives the layer, codes (C, H, W)."""
+    taken = run.values[run.network[planned.name].inputs[0]][0]
+    return common.as_conv(run.network.layers[planned.name], taken)[1]
 
 
 def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], int | None]:
@@ -265,6 +272,7 @@ def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran
                 run.simulator,
                 run.network,
                 run.pixels,
+                run.values,
                 run.planned,
                 folder,
                 run.schedule,
@@ -283,19 +291,15 @@ def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran
 
 def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]) -> None:
     """Layers that take what the network gives them, side by side."""
-    from systolith.network.reference import run as execute
     from systolith.rtl.network import run_one
 
-    results = execute(run.network, run.pixels[None])
     waves = folder / f".waves.{run.waves}" if run.waves else None
 
     def one(planned: Planned) -> Ran:
         place = folder / planned.name if len(run.planned) > 1 else folder
         place.mkdir(exist_ok=True)
-        node = run.network.layers[planned.name]
-        _, act = common.as_conv(node, results[run.network[planned.name].inputs[0]][0])
-        dump = 1 if keep else 0
-        return run_one(run.simulator, planned, act, place, run.schedule, None, dump, waves, run.core, run.timeout)
+        how = run.schedule, None, 1 if keep else 0, waves, run.core, run.timeout
+        return run_one(run.simulator, planned, _act(run, planned), place, *how)
 
     if len(run.planned) == 1:  # in this thread: what stops us stops the simulator
         ended(one(run.planned[0]))
@@ -308,7 +312,6 @@ def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]
 def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
     """Why a layer does not hold: the first of each kind that is wrong, and the known mistake that would do that."""
     from systolith.array import run_layer
-    from systolith.network.reference import run as execute
     from systolith.rtl.layer import explain, layout
     from systolith.rtl.network import run_one
     from systolith.vectors.dumps import How
@@ -321,8 +324,7 @@ def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
     wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
     if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
         return why
-    taken = execute(run.network, run.pixels[None], run.network[planned.name].inputs[0])
-    _, act = common.as_conv(run.network.layers[planned.name], taken[run.network[planned.name].inputs[0]][0])
+    act = _act(run, planned)
     place = folder / "explained"
     place.mkdir()
     run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core, run.timeout)
@@ -336,8 +338,6 @@ def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
 
 def _facts(run: _Run, ran: list[Ran], found: int | None, built: float, seconds: float) -> dict[str, Any]:
     """What `--json` prints."""
-    from systolith.network.reference import run as execute
-
     layers = [_layer_facts(run, one) for one in ran]
     facts: dict[str, Any] = {
         "simulator": {"name": run.simulator.name, "version": run.simulator.version, "command": run.simulator.command},
@@ -348,7 +348,7 @@ def _facts(run: _Run, ran: list[Ran], found: int | None, built: float, seconds: 
         "holds": len(ran) == len(run.planned) and all(one.holds for one in ran),
     }
     if found is not None:
-        expected = int(execute(run.network, run.pixels[None])[run.network.steps[-1].name][0])
+        expected = int(run.values[run.network.steps[-1].name][0])
         facts |= {"class": found, "network_class": expected, "holds": facts["holds"] and found == expected}
     return facts
 
@@ -373,7 +373,7 @@ def _layer_facts(run: _Run, ran: Ran) -> dict[str, Any]:
         "equal": equal,
         "clocks": outcome.clocks,
         "predicted": run.schedule.clocks(mapping),
-        "timestamps": psums + outputs + outcome.events[1],
+        "timestamps": outcome.timestamps,
         "network": None if ran.equal is None else {"compared": ran.equal.compared, "different": ran.equal.different},
         "seconds": round(ran.seconds, 3),
         "holds": ran.holds,

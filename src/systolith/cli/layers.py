@@ -76,38 +76,33 @@ def layers_of(
     """
     import numpy as np
 
-    from systolith.formats import BadInput
     from systolith.network.reference import run
 
     spec = common.make_spec(*array)
     network, _ = common.find_network(model, verb)
-    names = list(network.layers) if layer == "all" else layer.split(",")
-    nodes = {name: common.find_layer(network, name) for name in names}
-    if len(set(names)) < len(names):
-        raise BadInput(f"--layer {layer}: a layer stands there twice")
-    taken = {name: network[name].inputs[0] for name in names}
-    last = max(taken.values(), key=[step.name for step in network.steps].index)
+    nodes = common.find_layers(network, layer)
+    taken = {name: network[name].inputs[0] for name in nodes}
     size = network.values[network.input.name].shape
     pictures = list(_pictures(images, data, index)) if executed else [("", np.zeros(size, dtype=np.uint8))]
     for folder, pixels in pictures:
         if executed:
-            results = run(network, pixels[None], last)
+            results = run(network, pixels[None], *taken.values())
         else:
             results = {name: np.zeros((1, *network.values[name].shape), dtype=np.int64) for name in taken.values()}
         for name, node in nodes.items():
             conv, act = common.as_conv(node, results[taken[name]][0])
             wide = _widened(spec, conv, act, grow) if layer == "all" else spec
             wide = common.settle(wide, array[3], conv, *act.shape[1:])
-            parts = [folder] * (len(pictures) > 1) + [name] * (len(names) > 1 or layer == "all")
+            parts = [folder] * (len(pictures) > 1) + [name] * (len(nodes) > 1 or layer == "all")
             yield "/".join(parts), conv, act, wide
 
 
 def _widened(spec: ArraySpec, conv: Conv, act: NDArray[np.integer], grow: bool) -> ArraySpec:
     """The array with lanes that take the layer, and (`grow`) accumulators that it cannot overflow; stderr tells."""
     from systolith.array import Mapping
+    from systolith.array.spec import widened
 
-    act_bits = max(spec.act_bits, conv.act_format.bits)
-    wide = replace(spec, act_bits=act_bits, weight_bits=max(spec.weight_bits, conv.weight_format.bits))
+    wide = widened(conv, spec)
     if grow:
         wide = replace(wide, psum_bits=max(spec.psum_bits, *Mapping(conv, wide, *act.shape[1:]).least_psum_bits()))
     if wide != spec:

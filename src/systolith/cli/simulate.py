@@ -87,8 +87,7 @@ def simulate(
     from systolith.formats import BadInput
     from systolith.report.clocks import FORMATS, plot_clocks
 
-    if positional is not None and model is not None:
-        raise BadInput(f"expected one model, found {positional} and --model {model}")
+    model = common.one_model(positional, model)
     how = common.make_schedule(schedule, drained)
     if plot is not None:
         if plot.suffix.lower() not in FORMATS:
@@ -96,7 +95,7 @@ def simulate(
         common.require_extra("matplotlib", "train", "simulate --plot")
     if not values:
         common.go_without("--no-values takes no picture: it", {"--image": image, "--data": data, "--index": index})
-    model = model or positional or DEFAULT_MODEL
+    model = model or DEFAULT_MODEL
     depths = Depths(l0_depth, ofifo_depth, act_depth, weight_depth, psum_depth)
     grow = psum_bits is None and overflow == "error"
     spec = (array, act_bits, weight_bits, psum_bits or "16", overflow)

@@ -70,16 +70,13 @@ def vectors(
     as_json: options.Json = False,
 ) -> None:
     """Write the golden vectors of a model's layers, of your own integers (--tensors), or of a --stimulus."""
-    from systolith.formats import BadInput
     from systolith.store import require_free
     from systolith.vectors import find_layout
     from systolith.vectors.stream import Psums
 
     require_free(out, force)
     find_layout(layout)
-    if positional is not None and model is not None:
-        raise BadInput(f"expected one model, found {positional} and --model {model}")
-    model = model or positional
+    model = common.one_model(positional, model)
     grow = psum_bits is None and overflow == "error"
     spec = (array, act_bits, weight_bits, psum_bits or "16", overflow)
     others = {"--model": model, "--layer": layer, "--image": image, "--data": data, "--index": index}

@@ -49,13 +49,13 @@ def conv2d(conv: Conv, act: NDArray[np.integer]) -> NDArray[np.int64]:
     return acc.reshape(n, conv.out_channels, oh, ow)
 
 
-def run(network: IntegerNetwork, pixels: NDArray[np.uint8], until: str | None = None) -> dict[str, NDArray[np.int64]]:
-    """Execute the network, or the part of it that the node `until` needs.
+def run(network: IntegerNetwork, pixels: NDArray[np.uint8], *until: str) -> dict[str, NDArray[np.int64]]:
+    """Execute the network, or the part of it that the nodes `until` need.
 
     Args:
         network: the network.
         pixels: uint8 pictures (N, C, H, W).
-        until: the name of the last node wanted; all by default.
+        until: the names of the last nodes wanted; all by default.
 
     Returns:
         What each node produced, int64 (N, ...), by name.
@@ -66,7 +66,7 @@ def run(network: IntegerNetwork, pixels: NDArray[np.uint8], until: str | None = 
     size = network.values[network.input.name].shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != size:
         raise BadInput(f"expected uint8 pictures (N, {', '.join(map(str, size))}), found {pixels.dtype} {pixels.shape}")
-    wanted = {network[until].name if until is not None else network.steps[-1].name}
+    wanted = {network[name].name for name in until or (network.steps[-1].name,)}
     for step in reversed(network.steps):
         if step.name in wanted:
             wanted.update(step.inputs)

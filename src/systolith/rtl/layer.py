@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping, Schedule, contract
+from systolith.array.account import memory_words
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.simulators import Simulator, build, simulate
@@ -50,6 +51,11 @@ class Outcome:
     first: tuple[str, ...]
 
     @property
+    def timestamps(self) -> int:
+        """Words and events whose clock is compared."""
+        return self.psums[1] + self.outputs[1] + self.events[1]
+
+    @property
     def holds(self) -> bool:
         """Every word and event came, is right, and came at its clock."""
         whole = all(came == due > 0 for came, due in (self.psums, self.outputs, self.events))
@@ -57,7 +63,7 @@ class Outcome:
 
 
 def parameters(mapping: Mapping, code_bits: int = 4) -> dict[str, int]:
-    """The testbench's parameters for a core that just holds the layer."""
+    """The testbench's parameters for a core that just holds the layer, whatever its schedule."""
     spec = mapping.spec
     return {
         "ROWS": spec.rows,
@@ -66,9 +72,7 @@ def parameters(mapping: Mapping, code_bits: int = 4) -> dict[str, int]:
         "WEIGHT_BITS": spec.weight_bits,
         "PSUM_BITS": spec.psum_bits,
         "CODE_BITS": code_bits,
-        "ACT_DEPTH": mapping.ic_tiles * mapping.nijs,
-        "WEIGHT_DEPTH": mapping.passes * spec.cols,
-        "PSUM_DEPTH": mapping.onijs,
+        **{f"{memory.upper()}_DEPTH": words for memory, words in memory_words(mapping).items()},
         "OC_TILES": mapping.oc_tiles,
     }
 

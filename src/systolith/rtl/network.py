@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as MappingType
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping, Schedule, run_layer
+from systolith.array.spec import widened
 from systolith.equality import Equality, compare
-from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
 from systolith.network.graph import Linear, Requantize
-from systolith.network.reference import compute, run
+from systolith.network.reference import compute
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
 from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
 from systolith.rtl.simulators import Simulator, build
@@ -74,7 +75,7 @@ def plan(
     fixed_point: bool = False,
     widen: bool = False,
 ) -> list[Planned]:
-    """The layers `names` on cores of the size of `spec`, a core for each width of codes among them.
+    """The layers `names`, no one twice, on cores of the size of `spec`, a core for each width of codes among them.
 
     Args:
         spec: of the cores.
@@ -85,48 +86,36 @@ def plan(
     Raises:
         BadInput: no such layer, one too wide for its lanes, or no exact (M, B, S) of some channel.
     """
-    if len(set(names)) < len(names):
-        raise BadInput(f"layers {', '.join(names)}: one stands there twice")
-    found: list[Planned] = []
+    groups: dict[tuple[int, int, int], list[Planned]] = {}
     for name in names:
-        if name not in network.layers:
-            raise BadInput(f"no layer {name!r} in this network; its layers are {', '.join(network.layers)}")
+        (taken,) = network[name].inputs
         node = network.layers[name]
         conv = node.as_conv() if isinstance(node, Linear) else node
-        wide = replace(spec, psum_bits=48 if auto else spec.psum_bits)
-        if widen:
-            act_bits = max(spec.act_bits, conv.act_format.bits)
-            wide = replace(wide, act_bits=act_bits, weight_bits=max(spec.weight_bits, conv.weight_format.bits))
-        (taken,) = network[name].inputs
+        wide = widened(conv, spec) if widen else spec
         shape = network.values[taken].shape if isinstance(node, Conv) else (1, 1, 1)
         consumer = next((s.node for s in network.steps if s.inputs == (name,) and isinstance(s.node, Requantize)), None)
         code_bits, chosen = 1, None
         if consumer is not None and isinstance(node, Conv):
             code_bits = consumer.thresholds.values.shape[1].bit_length()
             chosen = to_fixed_point(consumer.name, consumer.thresholds) if fixed_point else consumer.thresholds
-        mapping = Mapping(conv, wide, *shape[1:])
-        found.append(
-            Planned(name, mapping, consumer.name if consumer is not None and chosen else "", chosen, code_bits, {})
-        )
-    placed = [_on_core(planned, found, auto) for planned in found]
-    for one in placed:
+        produced = consumer.name if consumer is not None and chosen else ""
+        one = Planned(name, Mapping(conv, wide, *shape[1:]), produced, chosen, code_bits, {})
+        groups.setdefault((wide.act_bits, wide.weight_bits, code_bits), []).append(one)
+    placed = {one.name: one for group in groups.values() for one in _on_one_core(group, auto)}
+    for one in placed.values():
         if one.requantize is not None:
             store(one.mapping, one.requantize, one.code_bits)  # whether they fit, before anything runs
-    return placed
+    return [placed[name] for name in names]
 
 
-def _on_core(planned: Planned, every: Sequence[Planned], auto: bool) -> Planned:
-    """The layer on the core that it shares with those of its lanes and codes."""
-
-    def kind(one: Planned) -> tuple[int, int, int]:
-        return one.mapping.spec.act_bits, one.mapping.spec.weight_bits, one.code_bits
-
-    beside = [one for one in every if kind(one) == kind(planned)]
-    spec = planned.mapping.spec
+def _on_one_core(group: Sequence[Planned], auto: bool) -> list[Planned]:
+    """Layers of the same lanes and codes, on the core that they share."""
+    spec = group[0].mapping.spec
     if auto:
-        spec = replace(spec, psum_bits=max(2, *(max(one.mapping.least_psum_bits()) for one in beside)))
-    cores = [parameters(replace(one.mapping, spec=spec), one.code_bits) for one in beside]
-    return replace(planned, mapping=replace(planned.mapping, spec=spec), core=shared(cores))
+        spec = replace(spec, psum_bits=max(2, *(max(one.mapping.least_psum_bits()) for one in group)))
+    placed = [replace(one, mapping=replace(one.mapping, spec=spec)) for one in group]
+    core = shared(parameters(one.mapping, one.code_bits) for one in placed)
+    return [replace(one, core=core) for one in placed]
 
 
 def build_all(
@@ -168,6 +157,7 @@ def run_network(
     simulator: Simulator,
     network: IntegerNetwork,
     pixels: NDArray[np.uint8],
+    expected: MappingType[str, NDArray[np.int64]],
     planned: Sequence[Planned],
     folder: Path,
     schedule: Schedule,
@@ -183,13 +173,13 @@ def run_network(
 
     Args:
         pixels: uint8 (C, H, W).
+        expected: what each node of the network makes of them, as `reference.run` gives it.
         folder: existing, for a folder a layer.
         cache, core: of `simulators.build`.
         timeout: seconds a layer.
         keep: leave each layer's vectors there, and the dump of its psums.
     """
     on_core = {one.name: one for one in planned}
-    expected = run(network, pixels[None])
     results: dict[str, NDArray[np.int64]] = {}
     for step in network.steps:
         one = on_core.get(step.name)
@@ -222,7 +212,7 @@ def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
 
 
 def _as_the_network(
-    planned: Planned, given: dict[str, NDArray[np.int64]], expected: dict[str, NDArray[np.int64]]
+    planned: Planned, given: dict[str, NDArray[np.int64]], expected: MappingType[str, NDArray[np.int64]]
 ) -> Equality:
     found = [compare(name, expected[name][0], values, ("oc", "oi", "oj")) for name, values in given.items()]
     first = next((f"{one.name} {one.first}" for one in found if one.different), "")
