@@ -11,7 +11,9 @@ import torch
 from test_loop import data
 
 from systolith.formats import BadInput
+from systolith.models import build, load_pretrained
 from systolith.models.pretrained import read_checkpoint
+from systolith.quant import quant_layers
 from systolith.training import chain, recipes
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
@@ -87,13 +89,61 @@ def test_a_teacher_of_the_same_mind_costs_nothing(tmp_path: Path, presets: dict[
     assert teacher.loss(images, logits, 2.0).item() == pytest.approx(0, abs=1e-6)
     assert teacher.loss(images, -logits, 2.0).item() > 1e-4
     # The teacher's speedy batch norm computes what the exact one does, up to rounding.
-    from systolith.models import build
-
     state = read_checkpoint(tmp_path / "f" / "best.pt")
     exact = build(state["config"])
     exact.load_state_dict(state["model"])
     with torch.no_grad():
         assert torch.allclose(exact.eval()(images), teacher.network(images), rtol=1e-3, atol=1e-3)
+
+
+def codes_of(state: dict[str, torch.Tensor], config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    model = build(config)
+    model.load_state_dict(state)
+    return {name: layer.weight_codes() for name, layer in quant_layers(model).items()}
+
+
+def test_a_squeezed_student_starts_from_the_whole_network_squeezed(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    presets["whole"] = replace(presets["student"], name="whole", init_from="", teacher="")
+    squeezed = Recipe("s", init_from="whole", teacher="whole", squeeze_layer="features.27", squeeze_channels=16, **TINY)
+    notes: list[str] = []
+
+    def report(event: dict[str, Any]) -> None:
+        notes.append(event.get("text", ""))
+
+    chain.train_chain(squeezed, data(), tmp_path / "a", tmp_path / "s", report=report, holdout=8)
+    tensors = len(read_checkpoint(tmp_path / "a" / "best.pt")["model"])
+    assert f"{tensors} of {tensors} tensors from the run that this one starts from" in notes
+    # What lies behind the batch norm that the squeeze removes has moved down by one, and is taken along.
+    whole = read_checkpoint(tmp_path / "s" / "whole" / "best.pt")["model"]
+    start = chain.starting_weights(tmp_path / "s" / "whole" / "best.pt", squeezed)
+    assert torch.equal(start["features.39.weight"], whole["features.40.weight"])
+    gain = (512 / 16) ** 0.5
+    assert torch.equal(start["features.27.weight"], whole["features.27.weight"][:16, :16] * gain)
+
+
+def test_a_model_file_starts_a_run_with_its_own_codes(tmp_path: Path, presets: dict[str, Recipe]) -> None:
+    presets["whole"] = replace(presets["student"], name="whole", init_from="", teacher="")
+    chain.train_chain(presets["whole"], data(), tmp_path / "w", tmp_path / "s", holdout=8)
+    config = read_checkpoint(tmp_path / "w" / "best.pt")["config"]
+    before = codes_of(chain.starting_weights(tmp_path / "w" / "best.pt", presets["whole"]), config)
+    after = codes_of(chain.starting_weights(tmp_path / "w" / "model.safetensors", presets["whole"]), config)
+    for name, codes in before.items():
+        assert torch.equal(after[name], codes), name
+
+
+@pytest.mark.parametrize("file", ["best.pt", "model.safetensors"])
+def test_a_quantized_network_teaches_at_training_speed(tmp_path: Path, presets: dict[str, Recipe], file: str) -> None:
+    presets["whole"] = replace(presets["student"], name="whole", init_from="", teacher="", act_bits=8)
+    chain.train_chain(presets["whole"], data(), tmp_path / "w", tmp_path / "s", holdout=8)
+    teacher = load_teacher(tmp_path / "w" / file)
+    images = torch.from_numpy(data().images[:32])
+    exact = load_pretrained(str(tmp_path / "w" / file))
+    with torch.no_grad():
+        want, got = exact(images), teacher.network(images)
+    # In fp32 only rounding is between the two, which moves a code where a value lies on the edge of one.
+    assert (got - want).abs().mean() < 0.02 * want.abs().mean()
+    assert not any(m.training for m in teacher.network.modules())
+    assert not any(p.requires_grad for p in teacher.network.parameters())
 
 
 def test_what_it_cannot_stand_on(tmp_path: Path, presets: dict[str, Recipe]) -> None:

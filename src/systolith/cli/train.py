@@ -32,6 +32,9 @@ def train(
     common.require_extra("torch", "torch", "train")
     for module in ("accelerate", "matplotlib"):
         common.require_extra(module, "train", "train")
+    from systolith.training.memory import keep_memory
+
+    keep_memory()
     from systolith.formats import BadInput
     from systolith.report.curves import plot_curves
     from systolith.training.chain import train_chain

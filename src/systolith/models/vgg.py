@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear
+from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear, train_conv2d
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, configuration D.
 _PLAN: tuple[int | str, ...] = (
@@ -68,10 +68,11 @@ class Vgg16(nn.Module):
 
 
 class FloatConv2d(nn.Conv2d):
-    """A convolution without quantizers that takes uint8 pictures too."""
+    """A convolution without quantizers or bias that takes uint8 pictures too."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if x.is_floating_point() else x.to(self.weight.dtype))
+        x = x if x.is_floating_point() else x.to(self.weight.dtype)
+        return train_conv2d(x, self.weight, self.stride, self.padding, self.dilation)
 
 
 def _conv(config: VggConfig, in_channels: int, out_channels: int, first: bool) -> nn.Conv2d:

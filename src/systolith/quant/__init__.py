@@ -14,6 +14,7 @@ from systolith.quant.layers import (
     quant_layers,
 )
 from systolith.quant.norm import ExactBatchNorm2d
+from systolith.quant.small_maps import train_conv2d
 
 __all__ = [
     "ActQuantizer",
@@ -29,4 +30,5 @@ __all__ = [
     "check_exact",
     "quant_layer",
     "quant_layers",
+    "train_conv2d",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from systolith.formats import BadInput, IntFormat
 from systolith.quant import functional as Q
 from systolith.quant.exact import accumulator_bound, exact_conv2d, exact_linear
+from systolith.quant.small_maps import train_conv2d
 
 
 def _check_bits(bits: int) -> int:
@@ -244,7 +245,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
         weight = self.weight_quant(self.weight)
-        return F.conv2d(self.act_quant(x), weight, None, self.stride, self.padding, self.dilation)
+        return train_conv2d(self.act_quant(x), weight, self.stride, self.padding, self.dilation)
 
 
 class QuantLinear(QuantLayer, nn.Linear):

@@ -7,14 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from systolith.formats import BadInput
+from systolith.models import build, squeeze
 from systolith.models.pretrained import read_checkpoint
+from systolith.quant import quant_layers
+from systolith.store import is_checkpoint, load_model_file
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
 from systolith.training.loop import Report, quiet, require_startable, train
 from systolith.training.recipes import RECIPES, Recipe
 from systolith.training.state import complete, identify
+
+
+def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
+    """The state dict that a run of `recipe` starts from: the network in `path`, squeezed as the recipe's is.
+
+    Args:
+        path: a checkpoint, or a model file (its weights are then codes times scale).
+    """
+    if is_checkpoint(path):
+        state = read_checkpoint(path)
+        model = build(state["config"])
+        model.load_state_dict(state["model"])
+    else:
+        file = load_model_file(path)
+        model = build(file.config)
+        tensors = {name: torch.from_numpy(array) for name, array in file.floats.items()}
+        model.load_state_dict(tensors, strict=False)
+        for name, layer in quant_layers(model).items():
+            codes, scale = (torch.from_numpy(array) for array in (file.codes[name].values, file.codes[name].scale))
+            with torch.no_grad():
+                layer.weight.copy_(codes * scale.reshape(-1, *[1] * (codes.ndim - 1)))
+            layer.weight_quant.initialize(layer.weight)  # type: ignore[operator]
+    if recipe.squeeze_layer and model.config.squeeze_layer is None:
+        squeeze(model, recipe.squeeze_layer, recipe.squeeze_channels)
+    return model.state_dict()
 
 
 def train_chain(
@@ -49,7 +78,9 @@ def train_chain(
     for name in names:
         if name not in RECIPES:
             if not Path(name).is_file():
-                raise BadInput(f"{name!r}: expected a recipe ({', '.join(RECIPES)}) or the checkpoint of a run")
+                raise BadInput(
+                    f"{name!r}: expected a recipe ({', '.join(RECIPES)}), the checkpoint of a run or a model file"
+                )
             paths[name] = Path(name)
             continue
         if RECIPES[name].name == recipe.name:
@@ -65,6 +96,6 @@ def train_chain(
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
         train_chain(stage, data, folder, stages, resume=started, report=report, **options)
-    init = read_checkpoint(paths[recipe.init_from])["model"] if recipe.init_from else None
+    init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from else None
     teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
     return train(recipe, data, out, resume=resume, teacher=teacher, init=init, report=report, **options)

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from systolith.models import build
-from systolith.models.pretrained import read_checkpoint
-from systolith.quant import ExactBatchNorm2d
+from systolith.models import load
+from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear, quant_layers, train_conv2d
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +43,42 @@ class Teacher:
         return replace(self, network=torch.compile(self.network))
 
 
-def load_teacher(checkpoint: Path) -> Teacher:
-    """The teacher in a run's checkpoint.
+class _Fast(nn.Module):
+    """A quantized layer as training runs it, with its weights worked out once: a teacher is not asked for exactness."""
 
-    Its batch norms become torch's own: a teacher's last bit does not matter, its speed does.
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: QuantConv2d | QuantLinear) -> None:
+        super().__init__()
+        self.act_quant = layer.act_quant
+        self.geometry = (layer.stride, layer.padding, layer.dilation) if isinstance(layer, QuantConv2d) else None
+        codes = layer.weight_codes()
+        scale = layer.weight_quant.scale().reshape(-1, *[1] * (codes.ndim - 1))
+        self.register_buffer("weight", (codes * scale).detach())
+        self.register_buffer("bias", layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act_quant(x)
+        if self.geometry is None:
+            return F.linear(x, self.weight, self.bias)
+        return train_conv2d(x, self.weight, *self.geometry)
+
+
+def load_teacher(path: Path) -> Teacher:
+    """The teacher in a run's checkpoint, or in a model file.
+
+    Its batch norms become torch's own and its quantized layers fake ones: a teacher's last bit does not matter, its
+    speed does.
     """
-    state = read_checkpoint(checkpoint)
-    model = build(state["config"])
-    model.load_state_dict(state["model"])
+    model, run = load(str(path))
     for at, module in enumerate(model.features):
         if isinstance(module, ExactBatchNorm2d):
             plain = nn.BatchNorm2d(module.num_features, module.eps)
             plain.load_state_dict(module.state_dict())
             model.features[at] = plain
+    for name, layer in quant_layers(model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, _Fast(layer))
     model.requires_grad_(False)
-    return Teacher(model.eval(), float(state["recipe"]["logit_scale"]))
+    return Teacher(model.eval(), float(run["recipe"]["logit_scale"]))

@@ -23,8 +23,8 @@ class Recipe:
         label_smoothing: of the cross entropy.
         cutout: side of the square that is blacked out in each training picture; 0 for none.
         logit_scale: the loss sees `logits * logit_scale` (weights of unit deviation make large logits).
-        init_from: start from this recipe's (or checkpoint's) weights, where name and shape agree.
-        teacher: distil from this recipe (or checkpoint).
+        init_from: start from this recipe's weights (or a checkpoint's, a model file's), squeezed as this network is.
+        teacher: distil from this recipe (or checkpoint, or model file).
         distill: weight of the teacher's share of the loss, 0..1; `temperature` softens both sides of it.
         precision: "bf16" autocast or "fp32"; evaluation is always fp32, codes first.
         compile: torch.compile for the step: "auto" (when the run is long enough to pay for it), "yes" or "no".
@@ -70,13 +70,14 @@ class Recipe:
 FLOAT: dict[str, Any] = {"weight_bits": 32, "act_bits": 32, "first_weight_bits": 32, "logit_scale": 1.0}
 _S8: dict[str, Any] = {"squeeze_layer": "features.27", "squeeze_channels": 8}
 _S16: dict[str, Any] = {"squeeze_layer": "features.27", "squeeze_channels": 16}
+# The whole network is trained once; every other one starts from it and is taught by it.
+_WHOLE: dict[str, Any] = {"init_from": "vgg16-w4a4", "teacher": "vgg16-w4a4", "cutout": 8, "lr": 0.02}
 
 _PRESETS = (
-    Recipe("vgg16-w4a4-s8", **_S8, teacher="vgg16-float", epochs=30),
-    Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, teacher="vgg16-float", epochs=30),
-    Recipe("vgg16-w4a4", init_from="vgg16-float", teacher="vgg16-float", epochs=12, lr=0.02),
-    Recipe("vgg16-w2a2", 2, 2, 8, init_from="vgg16-float", teacher="vgg16-float", epochs=20, lr=0.02),
-    Recipe("vgg16-float", **FLOAT, epochs=24),
+    Recipe("vgg16-w4a4-s8", **_S8, **_WHOLE, epochs=10),
+    Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, **_WHOLE, epochs=10),
+    Recipe("vgg16-w4a4", cutout=8, epochs=20),
+    Recipe("vgg16-w2a2", 2, 2, 8, **_WHOLE, epochs=20),
     # The course notebook's own: SGD with steps at epochs 150 and 225, which 120 epochs never reach.
     Recipe(
         "seed",
