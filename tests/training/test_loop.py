@@ -149,8 +149,9 @@ def test_asked_to_stop_it_saves_the_step_and_resumes(straight: Path, tmp_path: P
     same_result(straight, tmp_path)
 
 
-def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("schedule", "chosen"), [("triangle", (2, 0.25)), ("constant", (1, 0.75))])
+def test_the_last_epoch_counts_or_the_best_on_held_out_pictures_and_test_is_only_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str, chosen: tuple[int, float]
 ) -> None:
     everything = data(64)
     seen: list[int] = []
@@ -167,9 +168,9 @@ def test_the_epoch_is_chosen_on_held_out_pictures_and_test_is_only_reported(
         return torch.zeros(len(images), dtype=torch.int64)
 
     monkeypatch.setattr(loop, "predict", predict)
-    run = loop.train(SMALL, everything, tmp_path / "a", test=data(20), holdout=16)
+    run = loop.train(replace(SMALL, schedule=schedule), everything, tmp_path / "a", test=data(20), holdout=16)
     assert seen == [16, 16, 20]
-    assert (run["chosen_epoch"], run["holdout_accuracy"], run["epochs"]) == (1, 0.75, 2)
+    assert ((run["chosen_epoch"], run["holdout_accuracy"]), run["epochs"]) == (chosen, 2)
     assert run["test_accuracy"] == float((data(20).labels == 0).mean())
 
 

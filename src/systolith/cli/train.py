@@ -21,7 +21,7 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value, overrides the recipe; repeatable.")
     ] = None,
     bits: Annotated[int | None, typer.Option("--bits", help="32: the recipe's float twin.")] = None,
-    holdout: Annotated[int, typer.Option("--holdout", help="Training pictures kept out to choose the epoch.")] = 1000,
+    holdout: Annotated[int, typer.Option("--holdout", help="Training pictures kept out, to measure on.")] = 1000,
     stages: Annotated[
         Path | None, typer.Option("--stages", help="Where runs that this one stands on live. [default: OUT/stages]")
     ] = None,

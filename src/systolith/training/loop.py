@@ -184,7 +184,8 @@ def train(
 
     Args:
         test: evaluated once, at the end, with the chosen epoch; never used to choose.
-        holdout: this many training pictures, drawn by the seed, are kept out and choose the best epoch (0: the last).
+        holdout: this many training pictures, drawn by the seed, are kept out. Under a constant rate they choose the
+            epoch; the "triangle" ends at rate zero and keeps the last one.
         resume: go on from `out/last.pt`, to the same result as without the interruption.
         teacher: distil from it.
         init: a state dict to start from, where name and shape agree.
@@ -298,7 +299,10 @@ def train(
             }
             progress = Progress([*progress.rows, row])
             if accelerator.is_main_process:
-                if max(progress.rows, key=lambda r: (r["holdout"], r["epoch"])) is row:
+                # Where the rate falls to zero the last epoch is the one to expect most of; a thousand pictures tell
+                # epochs apart by chance alone.
+                best = max(progress.rows, key=lambda r: (r["holdout"], r["epoch"]))
+                if recipe.schedule == "triangle" or best is row:
                     save_checkpoint(out / "best.pt", identity, model, None, progress)
                 save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
                 write_log(out / "log.csv", progress.rows)
