@@ -74,8 +74,8 @@ _S16: dict[str, Any] = {"squeeze_layer": "features.27", "squeeze_channels": 16}
 _WHOLE: dict[str, Any] = {"init_from": "vgg16-w4a4", "teacher": "vgg16-w4a4", "cutout": 8, "lr": 0.02}
 
 _PRESETS = (
-    Recipe("vgg16-w4a4-s8", **_S8, **_WHOLE, epochs=10),
-    Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, **_WHOLE, epochs=10),
+    Recipe("vgg16-w4a4-s8", **_S8, **_WHOLE, epochs=9),
+    Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, **_WHOLE, epochs=9),
     Recipe("vgg16-w4a4", cutout=8, epochs=20),
     Recipe("vgg16-w2a2", 2, 2, 8, **_WHOLE, epochs=20),
     # The course notebook's own: SGD with steps at epochs 150 and 225, which 120 epochs never reach.
