@@ -14,6 +14,7 @@ from systolith.formats import BadInput
 from systolith.models import build, load_pretrained
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import quant_layers
+from systolith.store import load_model_file, save_model_file
 from systolith.training import chain, recipes
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
@@ -144,6 +145,19 @@ def test_a_quantized_network_teaches_at_training_speed(tmp_path: Path, presets: 
     assert (got - want).abs().mean() < 0.02 * want.abs().mean()
     assert not any(m.training for m in teacher.network.modules())
     assert not any(p.requires_grad for p in teacher.network.parameters())
+
+
+def test_files_that_cannot_be_stood_on(tmp_path: Path, presets: dict[str, Recipe], random_model_file: Path) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
+    file = load_model_file(random_model_file)
+    save_model_file(tmp_path / "bare.safetensors", replace(file, run={}))
+    for change, sentence in (
+        ({"init_from": str(tmp_path / "broken.pt")}, "not a readable checkpoint"),
+        ({"teacher": str(tmp_path / "bare.safetensors")}, "a teacher needs the recipe of its run"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            chain.train_chain(Recipe("odd", **change, **TINY), data(), tmp_path / "a", tmp_path / "s", holdout=8)
+    assert not (tmp_path / "a" / "last.pt").exists()
 
 
 def test_what_it_cannot_stand_on(tmp_path: Path, presets: dict[str, Recipe]) -> None:

@@ -169,6 +169,11 @@ class QuantLayer(nn.Module):
             return self.weight_quant.codes.float()
         return self.weight_quant.codes(self.weight)
 
+    def coded_weight(self) -> Tensor:
+        """fp32 (O, ...): the weight codes times their scale, without a gradient."""
+        codes, scale = self.weight_codes().detach(), self.weight_quant.scale().detach()
+        return codes * scale.reshape(-1, *[1] * (codes.ndim - 1))
+
     def scale(self) -> Tensor:
         """`s = fp32(s_a*s_w)`, shape (1,) or (O,)."""
         return self.act_quant.scale().to(self.weight_quant.scale().device) * self.weight_quant.scale()

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from systolith.formats import BadInput
-from systolith.models import build, squeeze
-from systolith.models.pretrained import read_checkpoint
+from systolith.models import build, config_of, load, squeeze
 from systolith.quant import quant_layers
-from systolith.store import is_checkpoint, load_model_file
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
 from systolith.training.loop import Report, quiet, require_startable, train
@@ -27,20 +25,14 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
     Args:
         path: a checkpoint, or a model file (its weights are then codes times scale).
     """
-    if is_checkpoint(path):
-        state = read_checkpoint(path)
-        model = build(state["config"])
-        model.load_state_dict(state["model"])
-    else:
-        file = load_model_file(path)
-        model = build(file.config)
-        tensors = {name: torch.from_numpy(array) for name, array in file.floats.items()}
-        model.load_state_dict(tensors, strict=False)
-        for name, layer in quant_layers(model).items():
-            codes, scale = (torch.from_numpy(array) for array in (file.codes[name].values, file.codes[name].scale))
-            with torch.no_grad():
-                layer.weight.copy_(codes * scale.reshape(-1, *[1] * (codes.ndim - 1)))
-            layer.weight_quant.initialize(layer.weight)  # type: ignore[operator]
+    source, _ = load(str(path))
+    model = build(config_of(source))
+    model.load_state_dict(source.state_dict(), strict=False)
+    own = quant_layers(model)
+    for name, frozen in quant_layers(source).items():
+        if frozen.weight is None:
+            own[name].weight.data.copy_(frozen.coded_weight())
+            own[name].weight_quant.initialize(own[name].weight)  # type: ignore[operator]
     if recipe.squeeze_layer and model.config.squeeze_layer is None:
         squeeze(model, recipe.squeeze_layer, recipe.squeeze_channels)
     return model.state_dict()
@@ -96,6 +88,6 @@ def train_chain(
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
         train_chain(stage, data, folder, stages, resume=started, report=report, **options)
-    init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from else None
+    init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from and not resume else None
     teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
     return train(recipe, data, out, resume=resume, teacher=teacher, init=init, report=report, **options)

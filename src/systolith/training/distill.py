@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from systolith.formats import BadInput
 from systolith.models import load
 from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear, quant_layers, train_conv2d
 
@@ -53,9 +54,7 @@ class _Fast(nn.Module):
         super().__init__()
         self.act_quant = layer.act_quant
         self.geometry = (layer.stride, layer.padding, layer.dilation) if isinstance(layer, QuantConv2d) else None
-        codes = layer.weight_codes()
-        scale = layer.weight_quant.scale().reshape(-1, *[1] * (codes.ndim - 1))
-        self.register_buffer("weight", (codes * scale).detach())
+        self.register_buffer("weight", layer.coded_weight())
         self.register_buffer("bias", layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,6 +71,8 @@ def load_teacher(path: Path) -> Teacher:
     speed does.
     """
     model, run = load(str(path))
+    if "logit_scale" not in run.get("recipe", {}):
+        raise BadInput(f"{path}: a teacher needs the recipe of its run, and this file does not hold it")
     for at, module in enumerate(model.features):
         if isinstance(module, ExactBatchNorm2d):
             plain = nn.BatchNorm2d(module.num_features, module.eps)

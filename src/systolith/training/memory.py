@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -13,11 +12,9 @@ def keep_memory() -> bool:
     """Have the C library keep a step's memory for the next one, in large pages; whether it does (glibc only).
 
     A step takes and frees gigabytes of maps. Left alone, malloc gives each large one back to the system and gets it
-    again as pages that fault one by one, a fifth of the step's time. To be called before torch allocates anything.
+    again as pages that fault one by one, time that the step waits. To be called before torch allocates anything.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own: large maps on large pages
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
