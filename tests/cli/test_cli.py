@@ -303,6 +303,24 @@ def test_evaluate_counts(tmp_path: Path, random_model_file: Path) -> None:
     assert "of 4 correct" in text.stdout
 
 
+@pytest.mark.parametrize("message", ["CUDA error: unspecified launch failure\nCUDA kernel", "cuDNN error: EXECUTION"])
+def test_train_says_when_the_accelerator_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    from systolith.cli.train import train
+    from systolith.formats import BadInput
+    from systolith.training import chain, data
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(data, "load_data", lambda *_: None)
+    monkeypatch.setattr(chain, "train_chain", fail)
+    with pytest.raises(BadInput, match=r"the accelerator failed \((?i:cu)[^\n]*\): --resume goes on"):
+        train("smoke", "DATA", tmp_path / "run")
+    message = "another"
+    with pytest.raises(RuntimeError, match="another"):
+        train("smoke", "DATA", tmp_path / "run")
+
+
 def test_train_smoke_resume_and_refusals(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for i, name in enumerate(("cat", "dog")):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +164,20 @@ def test_fake_quantization_is_codes_times_scale() -> None:
     a = torch.tensor(2.2)
     near = Q.fake_quant_act(x, a, 4) - Q.act_codes(x, a, 4) * Q.act_scale(a, 4)
     assert near.abs().max() < 1e-6
+
+
+def test_compiled_gradients_are_the_eager_ones() -> None:
+    # torch 2.11 compiles an operation in place inside a forward like this one's to wrong gradients, silently.
+    def gradients(quantizer: Any) -> list[torch.Tensor]:
+        x, alpha = torch.linspace(-1, 4, 200).requires_grad_(), torch.tensor(2.2, requires_grad=True)
+        (quantizer(x * 1.5, alpha, 4) * torch.linspace(-1, 2, 200)).sum().backward()
+        assert x.grad is not None
+        assert alpha.grad is not None
+        return [x.grad, alpha.grad]
+
+    compiled = torch.compile(Q.fake_quant_act, backend="aot_eager")
+    for eager, other in zip(gradients(Q.fake_quant_act), gradients(compiled), strict=True):
+        assert torch.equal(eager, other)
 
 
 def test_alpha_stays_positive_and_comes_back() -> None:

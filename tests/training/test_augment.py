@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from conftest import pictures
-from systolith.training.augment import crop, cutout, flip
+from systolith.training.augment import crop, cutmix, cutout, flip
 
 
 def test_crop_is_a_window_of_the_reflected_picture() -> None:
@@ -34,3 +34,20 @@ def test_cutout_blackens_a_square_and_nothing_else() -> None:
         expected = images[n].clone()
         expected[:, rows[0] : rows[1], cols[0] : cols[1]] = 0
         assert torch.equal(got[n], expected)
+
+
+def test_cutmix_takes_a_square_of_the_next_picture_and_its_class_by_as_much() -> None:
+    images, labels = torch.from_numpy(pictures(4)), torch.tensor([3, 1, 4, 1])
+    centres = torch.tensor([[0, 0], [10, 31], [16, 16], [5, 5]])
+    got, shares = cutmix(images, labels, centres, torch.tensor([8, 7, 32, 0]), 5)
+    # Rows and columns centre - side // 2 on, as far as they are in the picture; the last picture's next is the first.
+    places = [((0, 4), (0, 4)), ((7, 14), (28, 32)), ((0, 32), (0, 32)), ((0, 0), (0, 0))]
+    for n, ((top, bottom), (left, right)) in enumerate(places):
+        expected, share = images[n].clone(), torch.zeros(5)
+        expected[:, top:bottom, left:right] = images[(n + 1) % 4, :, top:bottom, left:right]
+        given = (bottom - top) * (right - left) / 1024
+        share[labels[n]] += 1 - given
+        share[labels[(n + 1) % 4]] += given
+        assert torch.equal(got[n], expected)
+        assert torch.equal(shares[n], share)
+    assert shares[2].tolist() == [0, 1, 0, 0, 0]  # all of it is the next one's

@@ -132,6 +132,22 @@ def test_a_model_file_starts_a_run_with_its_own_codes(tmp_path: Path, presets: d
         assert torch.equal(after[name], codes), name
 
 
+def test_a_float_run_starts_from_a_quantized_file_as_a_network_of_ordinary_size(
+    tmp_path: Path, presets: dict[str, Recipe]
+) -> None:
+    presets["whole"] = replace(presets["student"], name="whole", init_from="", teacher="")
+    chain.train_chain(presets["whole"], data(), tmp_path / "w", tmp_path / "s", holdout=8)
+    fresh = build(read_checkpoint(tmp_path / "w" / "best.pt")["config"])
+    for file in ("best.pt", "model.safetensors"):
+        start = chain.starting_weights(tmp_path / "w" / file, presets["float"])
+        for name, layer in quant_layers(fresh).items():
+            assert float(start[f"{name}.weight"].std()) == pytest.approx(float(layer.weight.std()), rel=0.2), name
+    # The file's classifier computes W/std(W) x + b, the float one W x + b*std(W): the same, smaller.
+    scale = start["classifier.weight"].std()
+    bias = load_pretrained(str(tmp_path / "w" / "model.safetensors")).classifier.bias
+    assert torch.allclose(start["classifier.bias"], bias * scale)
+
+
 @pytest.mark.parametrize("file", ["best.pt", "model.safetensors"])
 def test_a_quantized_network_teaches_at_training_speed(tmp_path: Path, presets: dict[str, Recipe], file: str) -> None:
     presets["whole"] = replace(presets["student"], name="whole", init_from="", teacher="", act_bits=8)

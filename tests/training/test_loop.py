@@ -82,6 +82,26 @@ def test_every_picture_is_flipped_every_other_epoch() -> None:
     assert len({tuple(flips) for flips in seen.values()}) == 2
 
 
+def test_with_cutmix_the_targets_are_shares() -> None:
+    images, labels = torch.from_numpy(pictures(40)), torch.arange(40) % 10
+    for chance, mixed in ((0.0, False), (1.0, True)):
+        one = replace(SMALL, cutmix=chance)
+        ((batch, target), (again, same)) = (next(loop.batches(images, labels, one, 0)) for _ in range(2))
+        assert torch.equal(batch, again)
+        assert torch.equal(target, same)
+        assert target.shape == ((16, 10) if mixed else (16,))
+        if mixed:
+            assert torch.allclose(target.sum(1), torch.ones(16))
+            assert ((target > 0).sum(1) == 2).any()  # two classes
+            plain, _ = next(loop.batches(images, labels, SMALL, 0))
+            assert 0 < (batch != plain).float().mean() < 1
+
+
+def test_with_cutmix_it_trains(tmp_path: Path) -> None:
+    run = loop.train(replace(SMALL, cutmix=0.5, cutout=4, epochs=1), data(), tmp_path, holdout=16)
+    assert run["recipe"]["cutmix"] == 0.5
+
+
 def test_what_a_run_leaves(straight: Path) -> None:
     names = {p.name for p in straight.iterdir()}
     assert names == {"best.pt", "last.pt", "log.csv", "model.safetensors", "run.json"}
@@ -116,20 +136,27 @@ def report(event):
     if event["event"] == "step" and (event["epoch"], event["step"]) == (2, 2):
         os.kill(os.getpid(), signal.SIGKILL)
 
+loop.SAVE_AFTER = {after}
 loop.train(SMALL, data(), Path({out!r}), holdout=16, minutes={minutes}, report=report)
 """
 
 
-@pytest.mark.parametrize("minutes", [0, 99])  # a checkpoint at every step, or only at the end of an epoch
-def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path, minutes: int) -> None:
-    code = KILLED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path), minutes=minutes)
+@pytest.mark.parametrize(
+    ("minutes", "after", "place"),
+    [(0, 0, (1, 1)), (99, 0, (1, 0)), (99, 99, (0, 0))],
+    ids=["a checkpoint at every step", "at the end of an epoch", "too soon after the first one"],
+)
+def test_killed_and_resumed_is_bit_identical(
+    straight: Path, tmp_path: Path, minutes: int, after: int, place: tuple[int, int]
+) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path), minutes=minutes, after=after)
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == -signal.SIGKILL
     progress = read_checkpoint(tmp_path / "last.pt")["progress"]
-    assert (len(progress["rows"]), progress["step"]) == ((1, 1) if minutes == 0 else (1, 0))
+    assert (len(progress["rows"]), progress["step"]) == place
     loop.train(SMALL, data(), tmp_path, holdout=16, resume=True)
     same_result(straight, tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from systolith.cli import common, options
+
+ACCELERATOR_FAILED = re.compile(r"(CUDA|cuDNN)( driver)? error: ")
 
 
 def train(
@@ -64,6 +67,11 @@ def train(
         if as_json:
             common.print_json({"error": f"stopped by {stop}"})
         raise typer.Exit(130) from None
+    except RuntimeError as error:
+        if not ACCELERATOR_FAILED.match(str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"the accelerator failed ({reason}): --resume goes on from the last checkpoint") from None
     if not run:
         return  # a process that is not the main one
     plot_curves(out / "log.csv", out / "curves.png")

@@ -107,7 +107,10 @@ class _FakeQuant(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, largest: int, low: float) -> Tensor:
         q, step = (largest / alpha).to(x.dtype), (alpha / largest).to(x.dtype)
-        y = (x * q).clamp_(low * largest, largest).round_().mul_(step)
+        if torch.compiler.is_compiling():  # torch 2.11 compiles what is done in place here to wrong gradients (#180642)
+            y = (x * q).clamp(low * largest, largest).round() * step
+        else:
+            y = (x * q).clamp_(low * largest, largest).round_().mul_(step)
         ctx.save_for_backward(x, alpha, y)
         ctx.low = low
         return y

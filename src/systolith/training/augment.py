@@ -35,8 +35,34 @@ def cutout(images: Tensor, centres: Tensor, size: int) -> Tensor:
         images: uint8 (N, C, H, W).
         centres: int64 (N, 2), row and column in the square's middle (of an even size: the first behind it).
     """
-    first = centres - size // 2
+    return images.masked_fill(_squares(images, centres, torch.full_like(centres[:, 0], size))[:, None], 0)
+
+
+def cutmix(images: Tensor, labels: Tensor, centres: Tensor, sizes: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Give each picture a square of the next one in the batch, and of its class what it has of its pixels.
+
+    Source: Yun et al., "CutMix", ICCV 2019, with a square for every picture instead of one for the batch.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        centres: int64 (N, 2), row and column in the square's middle; what lies outside is not mixed.
+        sizes: int64 (N,), the squares' sides; 0 leaves a picture as it is.
+
+    Returns:
+        The pictures, and their classes' shares, fp32 (N, classes).
+    """
+    square = _squares(images, centres, sizes)
+    given = square.float().mean((1, 2))[:, None]
+    own = F.one_hot(labels, classes).float()
+    mixed = torch.where(square[:, None], images.roll(-1, 0), images)
+    return mixed, own * (1 - given) + own.roll(-1, 0) * given
+
+
+def _squares(images: Tensor, centres: Tensor, sizes: Tensor) -> Tensor:
+    """Which positions lie in each picture's square, bool (N, H, W)."""
+    first = centres - (sizes // 2)[:, None]
     rows = torch.arange(images.shape[2], device=images.device) - first[:, 0, None]
     cols = torch.arange(images.shape[3], device=images.device) - first[:, 1, None]
-    inside = ((rows >= 0) & (rows < size))[:, :, None] & ((cols >= 0) & (cols < size))[:, None, :]
-    return images.masked_fill(inside[:, None], 0)
+    row_in, col_in = (rows >= 0) & (rows < sizes[:, None]), (cols >= 0) & (cols < sizes[:, None])
+    return row_in[:, :, None] & col_in[:, None, :]

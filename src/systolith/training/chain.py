@@ -31,8 +31,13 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
     own = quant_layers(model)
     for name, frozen in quant_layers(source).items():
         if frozen.weight is None:
-            own[name].weight.data.copy_(frozen.coded_weight())
+            # The quantizer divides by the deviation: it is free, and the one that layers start with fits the rate.
+            coded = frozen.coded_weight()
+            own[name].weight.data.copy_(coded * (own[name].weight.std() / coded.std()))
             own[name].weight_quant.initialize(own[name].weight)  # type: ignore[operator]
+    if recipe.weight_bits == 32 and quant_layers(source):
+        # Without the quantizer nothing divides: the logits are smaller by the deviation, and the bias with them.
+        model.classifier.bias.data.mul_(model.classifier.weight.std())
     if recipe.squeeze_layer and model.config.squeeze_layer is None:
         squeeze(model, recipe.squeeze_layer, recipe.squeeze_channels)
     return model.state_dict()

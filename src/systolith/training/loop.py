@@ -29,7 +29,7 @@ from systolith.models import build, save_model
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
-from systolith.training.augment import crop, cutout, flip
+from systolith.training.augment import crop, cutmix, cutout, flip
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.fault import first_bad_parameter, locate
@@ -48,6 +48,7 @@ from systolith.training.state import (
 Report = Callable[[dict[str, Any]], None]
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
 PAYS_FROM = 600  # steps from which a minute of compilation pays
+SAVE_AFTER = 30.0  # seconds: an epoch that ends sooner after a checkpoint leaves none, it would cost as much as itself
 
 
 def quiet(event: dict[str, Any]) -> None:
@@ -70,22 +71,32 @@ def batches(
     """Augmented batches of one epoch from step `start` on, this process's share of each.
 
     A function of (seed, epoch) alone, so that a resumed run sees the same. A picture is flipped every other epoch.
+    Targets are classes, int64 (N,), or with `cutmix` their shares, fp32 (N, classes).
     """
-    count = len(images)
+    count, device = len(images), images.device
     flipped = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(recipe.seed)).bool()
     gen = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-    order = torch.randperm(count, generator=gen)
-    shifts = torch.randint(0, 9, (count, 2), generator=gen)
-    centres = torch.stack([torch.randint(0, side, (count,), generator=gen) for side in images.shape[2:]], 1)
+    order = torch.randperm(count, generator=gen).to(device)
+    shifts = torch.randint(0, 9, (count, 2), generator=gen).to(device)
+    middles, centres = (
+        torch.stack([torch.randint(0, side, (count,), generator=gen) for side in images.shape[2:]], 1).to(device)
+        for _ in range(2)
+    )
+    chance, area = torch.rand(2, count, generator=gen).to(device)
+    # An area drawn evenly from nothing to the whole picture, for a share of the pictures.
+    squares = ((area.sqrt() * images.shape[2]).round() * (chance < recipe.cutmix)).long()
+    flipped = flipped.to(device) ^ bool(epoch % 2)
     size = min(recipe.batch, count)
     for at in range(start * size, count - size + 1, size):
         index = order[at : at + size][rank::world]
-        where = index.to(images.device)
-        batch = crop(images[where], shifts[index].to(images.device))
-        batch = flip(batch, (flipped[index] ^ bool(epoch % 2)).to(images.device))
+        batch = flip(crop(images[index], shifts[index]), flipped[index])
+        target = labels[index]
+        if recipe.cutmix:
+            classes = recipe.model_config().classes
+            batch, target = cutmix(batch, target, centres[index], squares[index], classes)
         if recipe.cutout:
-            batch = cutout(batch, centres[index].to(images.device), recipe.cutout)
-        yield batch.contiguous(memory_format=torch.channels_last), labels[where]
+            batch = cutout(batch, middles[index], recipe.cutout)
+        yield batch.contiguous(memory_format=torch.channels_last), target
 
 
 @torch.no_grad()
@@ -302,14 +313,16 @@ def train(
                 # Where the rate falls to zero the last epoch is the one to expect most of; a thousand pictures tell
                 # epochs apart by chance alone.
                 best = max(progress.rows, key=lambda r: (r["holdout"], r["epoch"]))
-                if recipe.schedule == "triangle" or best is row:
+                due = epoch + 1 == recipe.epochs or time.monotonic() - saved >= SAVE_AFTER
+                if (due and recipe.schedule == "triangle") or (recipe.schedule == "constant" and best is row):
                     save_checkpoint(out / "best.pt", identity, model, None, progress)
-                save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
+                if due:
+                    save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
+                    saved = time.monotonic()
                 write_log(out / "log.csv", progress.rows)
-                saved = time.monotonic()
             report({"event": "epoch", **row})
     accelerator.wait_for_everyone()
-    return finish(identity, out, test) if accelerator.is_main_process else {}
+    return finish(identity, out, test, device) if accelerator.is_main_process else {}
 
 
 def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int, resume: bool) -> Identity:
@@ -354,12 +367,13 @@ def _start_from(model: nn.Module, init: dict[str, Tensor]) -> str:
     return f"{len(fitting)} of {len(own)} tensors from the run that this one starts from"
 
 
-def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict[str, Any]:
+def finish(identity: Identity, out: Path, test: LabelledPictures | None, device: torch.device) -> dict[str, Any]:
     """Measure and export the chosen epoch of a complete run; returns its metadata."""
     state, last = read_checkpoint(out / "best.pt"), read_checkpoint(out / "last.pt")
     rows = last["progress"]["rows"]
     model = build(state["config"])
     model.load_state_dict(state["model"])
+    model.to(device)
     chosen = state["progress"]["rows"][-1]
     run: dict[str, Any] = {
         "recipe": asdict(identity.recipe),
@@ -375,11 +389,12 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None) -> dict
         "torch": torch.__version__,
     }
     if test is not None:
-        correct = int((predict(model, torch.from_numpy(test.images)) == torch.from_numpy(test.labels)).sum())
+        images, labels = (torch.from_numpy(a).to(device) for a in (test.images, test.labels))
+        correct = int((predict(model, images) == labels).sum())
         run |= {"test_data": test.source, "test_correct": correct, "test_total": len(test)}
         run["test_accuracy"] = correct / len(test)
     if quant_layers(model):
-        save_model(model, out / "model.safetensors", run)
+        save_model(model.cpu(), out / "model.safetensors", run)
     write_log(out / "log.csv", rows)  # again: a kill may have come between the last checkpoint and its line
     with atomic_file(out / "run.json") as temporary:
         temporary.write_text(json.dumps(run, indent=1) + "\n")

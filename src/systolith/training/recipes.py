@@ -22,6 +22,7 @@ class Recipe:
         schedule: "triangle" (up over `warmup` of all steps, then linearly to zero) or "constant".
         label_smoothing: of the cross entropy.
         cutout: side of the square that is blacked out in each training picture; 0 for none.
+        cutmix: share of the training pictures that are given a square of another, and of its class as much; 0 for none.
         logit_scale: the loss sees `logits * logit_scale` (weights of unit deviation make large logits).
         init_from: start from this recipe's weights (or a checkpoint's, a model file's), squeezed as this network is.
         teacher: distil from this recipe (or checkpoint, or model file).
@@ -51,6 +52,7 @@ class Recipe:
     warmup: float = 0.15
     label_smoothing: float = 0.1
     cutout: int = 0
+    cutmix: float = 0.0
     logit_scale: float = 1 / 32
     init_from: str = ""
     teacher: str = ""
@@ -78,6 +80,8 @@ _PRESETS = (
     Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, **_WHOLE, epochs=9),
     Recipe("vgg16-w4a4", cutout=8, epochs=20),
     Recipe("vgg16-w2a2", 2, 2, 8, **_WHOLE, epochs=20),
+    # For an accelerator: 100 epochs are minutes there, and five hours and more on two cores.
+    Recipe("vgg16-float", **FLOAT, cutmix=0.5, batch=500, lr=0.05, epochs=100),
     # The course notebook's own: SGD with steps at epochs 150 and 225, which 120 epochs never reach.
     Recipe(
         "seed",
@@ -117,6 +121,7 @@ _RANGES = (
     ("momentum", 0, 1),
     ("distill", 0, 1),
     ("cutout", 0, 1000),
+    ("cutmix", 0, 1),
     ("train_limit", 0, 10**9),
     ("seed", 0, 2**31),
 )
