@@ -55,11 +55,14 @@ def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
     """
     wide = weight.detach().double()
     dims = list(range(1 if per_channel else 0, weight.ndim))
-    mean = wide.mean(dims, keepdim=True).float()
-    several = (wide[0] if per_channel else wide).numel() > 1
-    std = wide.std(dims, keepdim=True, correction=1).float() if several else torch.zeros_like(mean)
+    middle = wide.mean(dims, keepdim=True)
+    mean = middle.float()
+    count = (wide[0] if per_channel else wide).numel()
+    # In place where this costs, without a compiler: new memory takes longer than the arithmetic.
+    centred = wide - middle if torch.compiler.is_compiling() else wide.sub_(middle)
+    std = (torch.linalg.vector_norm(centred, dim=dims, keepdim=True) / max(1, count - 1) ** 0.5).float()
     std = torch.where(std > 0, std, torch.ones_like(std))
-    return (weight.float() - mean) / std
+    return (weight.float() - mean).div_(std)
 
 
 def weight_codes(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
@@ -121,10 +124,10 @@ class _FakeQuant(torch.autograd.Function):
         (grad,) = grads
         keep = _inside(x, ctx.low, alpha.to(x.dtype))
         # Inside code/L - x/alpha is (y - x)/alpha; outside y is alpha or low*alpha: (y - 0)/alpha is the gradient.
-        d_alpha = (y - keep(x)).mul_(grad)
+        d_alpha = keep(x).sub_(y).mul_(grad)  # with the sign turned: in place
         # A bf16 sum runs in fp32 inside and is rounded once; asking for an fp32 result is ten times slower.
         total = d_alpha.sum_to_size(alpha.shape) if alpha.numel() > 1 else d_alpha.sum()
-        return keep(grad), (total.to(alpha.dtype) / alpha).reshape(alpha.shape), None, None
+        return keep(grad), (total.to(alpha.dtype) / -alpha).reshape(alpha.shape), None, None
 
 
 def _inside(x: Tensor, low: float, clip: Tensor) -> Callable[[Tensor], Tensor]:
