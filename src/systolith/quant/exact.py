@@ -3,8 +3,9 @@
 fp32 carries integers up to 2^24; the functions here take it only where the layer's bound is proved to be
 below, and float64 otherwise. Winograd kernels break this (they multiply by fractions), so NNPACK, which
 torch falls back to silently without oneDNN, is switched off around each call, and `check_exact` tests the kernels
-that are really there. cuDNN chooses such kernels by shape (an H200: 8 channels on 4x4 maps, and no other layer of
-VGG16), so on CUDA a convolution runs in float64, where a fraction's error is far below the half that rounding removes.
+that are really there. cuDNN chooses kernels by shape (on an H200 one layer of VGG16, 8 channels on 4x4 maps, differed
+from the CPU, all others were equal), so on CUDA a convolution runs in float64, where the error of fractions is far
+below the half that rounding removes.
 """
 
 from __future__ import annotations
