@@ -38,6 +38,13 @@ def test_weight_codes_against_numpy(bits: int, per_channel: bool, seed: int) -> 
     assert np.abs(got).max() <= largest
 
 
+def test_normalizing_leaves_the_weights_as_they_are() -> None:
+    for dtype in (torch.float32, torch.float64):
+        w = torch.arange(6, dtype=dtype).reshape(3, 2, 1, 1)
+        assert Q.normalize_weight(w, False).sum() == 0
+        assert w.flatten().tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_tensor_without_spread_has_code_zero() -> None:
     for w in (torch.full((3, 2, 1, 1), 5.0), torch.full((3, 1, 1, 1), 5.0)):
         assert Q.weight_codes(w, torch.ones(3), 4, True).abs().max() == 0

@@ -53,14 +53,13 @@ def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
     They are accumulated in float64 and rounded to fp32 once: fp32 sums change with layout and threads.
     A tensor without spread (std 0, or a single value) is only centred.
     """
-    wide = weight.detach().double()
+    wide = weight.detach().to(torch.float64, copy=True)  # our own, also of float64 weights: it is centred in place
     dims = list(range(1 if per_channel else 0, weight.ndim))
     middle = wide.mean(dims, keepdim=True)
     mean = middle.float()
     count = (wide[0] if per_channel else wide).numel()
-    # In place where this costs, without a compiler: new memory takes longer than the arithmetic.
-    centred = wide - middle if torch.compiler.is_compiling() else wide.sub_(middle)
-    std = (torch.linalg.vector_norm(centred, dim=dims, keepdim=True) / max(1, count - 1) ** 0.5).float()
+    # In place, as new memory takes longer than the arithmetic.
+    std = (torch.linalg.vector_norm(wide.sub_(middle), dim=dims, keepdim=True) / max(1, count - 1) ** 0.5).float()
     std = torch.where(std > 0, std, torch.ones_like(std))
     return (weight.float() - mean).div_(std)
 

@@ -33,7 +33,7 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
         if frozen.weight is None:
             # The quantizer divides by the deviation: it is free, and the one that layers start with fits the rate.
             coded = frozen.coded_weight()
-            own[name].weight.data.copy_(coded * (own[name].weight.std() / coded.std()))
+            own[name].weight.data.copy_(coded * (own[name].weight.std() / coded.std().clamp(min=1e-12)))
             own[name].weight_quant.initialize(own[name].weight)  # type: ignore[operator]
     if recipe.weight_bits == 32 and quant_layers(source):
         # Without the quantizer nothing divides: the logits are smaller by the deviation, and the bias with them.

@@ -78,24 +78,23 @@ def batches(
     gen = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
     order = torch.randperm(count, generator=gen).to(device)
     shifts = torch.randint(0, 9, (count, 2), generator=gen).to(device)
-    middles, centres = (
+    cutout_at, cutmix_at = (
         torch.stack([torch.randint(0, side, (count,), generator=gen) for side in images.shape[2:]], 1).to(device)
         for _ in range(2)
     )
     chance, area = torch.rand(2, count, generator=gen).to(device)
     # An area drawn evenly from nothing to the whole picture, for a share of the pictures.
-    squares = ((area.sqrt() * images.shape[2]).round() * (chance < recipe.cutmix)).long()
+    sides = ((area.sqrt() * images.shape[2]).round() * (chance < recipe.cutmix)).long()
     flipped = flipped.to(device) ^ bool(epoch % 2)
-    size = min(recipe.batch, count)
+    size, classes = min(recipe.batch, count), recipe.model_config().classes
     for at in range(start * size, count - size + 1, size):
         index = order[at : at + size][rank::world]
         batch = flip(crop(images[index], shifts[index]), flipped[index])
         target = labels[index]
         if recipe.cutmix:
-            classes = recipe.model_config().classes
-            batch, target = cutmix(batch, target, centres[index], squares[index], classes)
+            batch, target = cutmix(batch, target, cutmix_at[index], sides[index], classes)
         if recipe.cutout:
-            batch = cutout(batch, middles[index], recipe.cutout)
+            batch = cutout(batch, cutout_at[index], recipe.cutout)
         yield batch.contiguous(memory_format=torch.channels_last), target
 
 
@@ -313,10 +312,11 @@ def train(
                 # Where the rate falls to zero the last epoch is the one to expect most of; a thousand pictures tell
                 # epochs apart by chance alone.
                 best = max(progress.rows, key=lambda r: (r["holdout"], r["epoch"]))
-                due = epoch + 1 == recipe.epochs or time.monotonic() - saved >= SAVE_AFTER
-                if (due and recipe.schedule == "triangle") or (recipe.schedule == "constant" and best is row):
+                pays = epoch + 1 == recipe.epochs or time.monotonic() - saved >= SAVE_AFTER
+                chosen = pays if recipe.schedule == "triangle" else best is row
+                if chosen:
                     save_checkpoint(out / "best.pt", identity, model, None, progress)
-                if due:
+                if pays:
                     save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
                     saved = time.monotonic()
                 write_log(out / "log.csv", progress.rows)
@@ -373,7 +373,6 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None, device:
     rows = last["progress"]["rows"]
     model = build(state["config"])
     model.load_state_dict(state["model"])
-    model.to(device)
     chosen = state["progress"]["rows"][-1]
     run: dict[str, Any] = {
         "recipe": asdict(identity.recipe),
@@ -390,7 +389,7 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None, device:
     }
     if test is not None:
         images, labels = (torch.from_numpy(a).to(device) for a in (test.images, test.labels))
-        correct = int((predict(model, images) == labels).sum())
+        correct = int((predict(model.to(device), images) == labels).sum())
         run |= {"test_data": test.source, "test_correct": correct, "test_total": len(test)}
         run["test_accuracy"] = correct / len(test)
     if quant_layers(model):
