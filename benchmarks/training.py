@@ -4,8 +4,8 @@
     python -m benchmarks.training [--compile]
 
 Brevitas: 4-bit weights and activations with its default quantizers, after its statistics phase, in the same network.
-All three run the same batch, bf16 autocast, channels-last, forward and backward without the optimizer, one after
-the other in each round; the figures are medians over the rounds.
+All three run the same batch, channels-last, in bf16 autocast where `systolith train` uses it (else fp32), forward and
+backward without the optimizer, one after the other in each round; the figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from systolith.models import Vgg16, VggConfig
 from systolith.quant import QuantConv2d, QuantLinear, calibrate
+from systolith.training.loop import has_bf16
 from systolith.training.memory import keep_memory
 
 BATCH, ROUNDS = 128, 7
@@ -55,7 +56,7 @@ def step_of(
     """One forward and backward pass."""
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16("cpu")):
             logits = network(images)
         F.cross_entropy(logits.float() / 32, labels).backward()
         for parameter in model.parameters():
@@ -91,7 +92,8 @@ def main() -> None:
             begin = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - begin)
-    print(f"{'compiled (Brevitas eager)' if compiled else 'eager'}, batch {BATCH}, {torch.get_num_threads()} threads")
+    how = f"{'compiled (Brevitas eager)' if compiled else 'eager'}, {'bf16' if has_bf16('cpu') else 'fp32'}"
+    print(f"{how}, batch {BATCH}, {torch.get_num_threads()} threads")
     for name, seconds in times.items():
         print(f"{name:9s} {BATCH / statistics.median(seconds):7.1f} images/s")
     ratio = statistics.median(o / f for o, f in zip(times["ours"], times["float"], strict=True))

@@ -6,7 +6,7 @@ from torch import nn
 
 from systolith.formats import BadInput
 from systolith.models import Vgg16, VggConfig, squeeze
-from systolith.quant import ExactBatchNorm2d, QuantConv2d, quant_layers
+from systolith.quant import ClampedReLU, ExactBatchNorm2d, QuantConv2d, calibrate, quant_layers
 
 CONVS = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
 
@@ -19,6 +19,35 @@ def test_torchvision_numbering() -> None:
     assert shapes[:3] == [(3, 64), (64, 64), (64, 128)]
     assert shapes[-1] == (512, 512)
     assert model.eval()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("act_bits", [2, 4])
+def test_training_without_relus_has_the_very_gradients_of_training_with_them(act_bits: int) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    model = Vgg16(VggConfig(act_bits=act_bits, squeeze_layer="features.27", squeeze_channels=2))
+    # The squeezed layer has no batch norm: from windows of zeros come sums of exactly 0.
+    nn.init.constant_(model.features[25].bias, -1.5)
+    calibrate(model, images)
+    results = []
+    for relu in (False, True):
+        if relu:
+            at = [i for i, m in enumerate(model.features) if isinstance(m, nn.ReLU)]
+            assert len(at) == 13
+            for i in at:
+                assert isinstance(model.features[i], ClampedReLU)
+                model.features[i] = nn.ReLU()
+        zeros: list[int] = []
+        hook = model.features[28].register_forward_pre_hook(lambda _, x, z=zeros: z.append(int((x[0] == 0).sum())))
+        logits = model(images)
+        hook.remove()
+        assert zeros[0] > 0
+        logits.square().sum().backward()
+        results.append([logits, *(p.grad for p in model.parameters())])
+        model.zero_grad()
+    assert len(results[0]) == 1 + len(list(model.parameters()))
+    for without, with_relus in zip(*results, strict=True):
+        assert torch.equal(without, with_relus)
 
 
 def test_squeeze_does_the_bookkeeping() -> None:

@@ -131,7 +131,7 @@ def test_gradients_at_the_clip_points_by_hand() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("low", [-1.0, 0.0])
-def test_what_is_inside_includes_both_ends(dtype: torch.dtype, low: float) -> None:
+def test_what_is_inside_includes_the_ends_but_a_relus_zero(dtype: torch.dtype, low: float) -> None:
     clip = torch.tensor(2.3, dtype=dtype)
     far = torch.tensor(torch.inf, dtype=dtype)
     ends = [low * clip, clip]
@@ -140,7 +140,7 @@ def test_what_is_inside_includes_both_ends(dtype: torch.dtype, low: float) -> No
     ones = torch.ones_like(x)
     expected = [1, 1, 0, 0, 1, 0, 0]
     if low == 0:
-        expected[2] = 0  # the largest negative number
+        expected[0] = 0
     assert Q._inside(x, low, clip)(ones).tolist() == expected
     # The path of other devices and of compiled code, here by one clip value for each of two channels.
     both = Q._inside(x[None].expand(2, -1), low, clip.expand(2)[:, None])
@@ -215,4 +215,6 @@ def test_best_clip_is_the_best_of_its_candidates() -> None:
 
     assert 1.5 < best < x.max().item()
     assert all(error(best) <= error(float(x.max()) * k / 64) * (1 + 1e-4) for k in range(1, 65))
+    # What unsigned codes cut off below does not count.
+    assert Q.best_clip(torch.where(x > 0, x, -100.0), 15, 0.0).item() == best
     assert math.isclose(Q.best_clip(torch.zeros(4), 15, 0.0).item(), 1e-3, rel_tol=1e-6)

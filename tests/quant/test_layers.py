@@ -6,7 +6,16 @@ import torch
 from torch import nn
 
 from systolith.formats import BadInput, IntFormat
-from systolith.quant import PixelCodes, QuantConv2d, QuantLinear, calibrate, quant_layer, quant_layers
+from systolith.quant import (
+    ActQuantizer,
+    ClampedReLU,
+    PixelCodes,
+    QuantConv2d,
+    QuantLinear,
+    calibrate,
+    quant_layer,
+    quant_layers,
+)
 
 
 def naive_conv(act: torch.Tensor, codes: torch.Tensor, layer: QuantConv2d) -> np.ndarray:
@@ -77,6 +86,26 @@ def test_pixels_are_codes(offset: int, fmt: IntFormat) -> None:
     assert (layer.accumulate(act).long().numpy() == naive_conv(act, layer.weight_codes(), layer)).all()
     with pytest.raises(BadInput, match="pixel offset is 0"):
         PixelCodes(7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_unsigned_quantizer_makes_the_relu_before_it_redundant(dtype: torch.dtype, compiled: bool) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(2, 3, 8, 8).mul(4).round().div(2).to(dtype)  # many exact zeros, and ties in the pools' windows
+    up = torch.randn(2, 3, 4, 4).to(dtype)
+    results = []
+    for relu in (nn.ReLU(), ClampedReLU()):
+        net = nn.Sequential(relu, nn.MaxPool2d(2), ActQuantizer(3)).train()
+        x = values.clone().requires_grad_()
+        y = (torch.compile(net, backend="aot_eager") if compiled else net)(x)
+        y.backward(up)
+        results.append((y.detach(), x.grad, net[2].alpha.grad))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    assert (results[0][1] != 0).any()
+    assert (values == 0).any()
+    assert torch.equal(ClampedReLU().eval()(values), values.relu())
 
 
 def test_linear_adds_an_integer_bias() -> None:

@@ -23,6 +23,7 @@ from systolith.models.pretrained import read_checkpoint
 from systolith.quant import QuantLinear
 from systolith.training import loop
 from systolith.training.data import LabelledPictures
+from systolith.training.distill import Teacher
 from systolith.training.recipes import recipe
 
 SMALL = recipe("smoke", ["batch=16", "train_limit=48"])
@@ -110,6 +111,7 @@ def test_what_a_run_leaves(straight: Path) -> None:
     run = json.loads((straight / "run.json").read_text())
     assert run["test_total"] == 20
     assert run["test_accuracy"] == run["test_correct"] / 20
+    assert run["precision"] == "fp32"
     batch = torch.from_numpy(pictures(4, seed=3))
     with torch.no_grad():
         best, exported = (load(str(straight / n))[0](batch) for n in ("best.pt", "model.safetensors"))
@@ -268,6 +270,27 @@ def test_too_little_memory_halves_the_batch_and_says_so(tmp_path: Path, monkeypa
     assert [n for n in notes if "memory" in n] == [
         f"too little memory: batches of 16 now in {parts} parts, accumulated" for parts in (2, 4)
     ]
+
+
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("wanted", ["auto", "bf16", "fp32"])
+def test_bf16_is_used_where_the_device_has_units_for_it_or_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, units: bool, wanted: str
+) -> None:
+    monkeypatch.setattr(loop, "has_bf16", lambda device: units)
+    used = replace(SMALL, precision=wanted)
+    expected = "bf16" if wanted == "bf16" or (wanted == "auto" and units) else "fp32"
+    assert loop.precision(used, "cpu") == expected
+    seen = []
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return images.float() @ torch.eye(10)
+
+    images, labels = torch.rand(4, 10), torch.arange(4)
+    loss = loop.make_loss(network, used, Teacher(network, 1.0))(images, labels)
+    assert seen == [expected == "bf16"] * 2  # the teacher's too
+    assert loss.dtype == torch.float32
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:

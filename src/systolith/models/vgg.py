@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear, train_conv2d
+from systolith.quant import ClampedReLU, ExactBatchNorm2d, QuantConv2d, QuantLinear, train_conv2d
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, configuration D.
 _PLAN: tuple[int | str, ...] = (
@@ -55,7 +55,7 @@ class Vgg16(nn.Module):
                 layers.append(nn.MaxPool2d(2))
                 continue
             layers += [_conv(config, channels, item, first=not layers), ExactBatchNorm2d(item)]
-            layers.append(nn.ReLU(inplace=True))
+            layers.append((nn.ReLU if is_float else ClampedReLU)(inplace=True))
             channels = item
         self.features = nn.Sequential(*layers)
         self.classifier = (nn.Linear if is_float else QuantLinear)(channels, config.classes)

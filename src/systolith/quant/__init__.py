@@ -4,6 +4,7 @@ from systolith.quant.exact import check_exact
 from systolith.quant.joins import QuantAdd, QuantAvgPool2d
 from systolith.quant.layers import (
     ActQuantizer,
+    ClampedReLU,
     FrozenWeight,
     PixelCodes,
     QuantConv2d,
@@ -18,6 +19,7 @@ from systolith.quant.small_maps import train_conv2d
 
 __all__ = [
     "ActQuantizer",
+    "ClampedReLU",
     "ExactBatchNorm2d",
     "FrozenWeight",
     "PixelCodes",

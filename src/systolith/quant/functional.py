@@ -100,7 +100,8 @@ def act_scale(alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
 class _FakeQuant(torch.autograd.Function):
     """`alpha/L * rint(clamp(x/alpha, low, 1) * L)` with straight-through and LSQ gradients.
 
-    d/dx: 1 inside [low, 1] (ends included, as torch's clamp has it), 0 outside.
+    d/dx: 1 inside [low, 1] (ends included, as torch's clamp has it), 0 outside. At the 0 of unsigned codes it is 0, as
+    ReLU has it: a ReLU in front changes nothing, and training leaves it out (`layers.ClampedReLU`).
     d/dalpha: inside `code/L - x/alpha`; above 1; below `low` (so -1 for weights, 0 for activations).
     """
 
@@ -130,14 +131,14 @@ class _FakeQuant(torch.autograd.Function):
 
 
 def _inside(x: Tensor, low: float, clip: Tensor) -> Callable[[Tensor], Tensor]:
-    """The function that keeps the elements of a tensor where `low*clip <= x <= clip` and sets the others to 0."""
+    """The function that keeps a tensor's elements where `low*clip <= x <= clip`, or `0 < x`, and zeroes the others."""
     if x.device.type == "cpu" and clip.numel() == 1 and not torch.compiler.is_compiling():
         # hardtanh's gradient does it in one vectorized pass; comparing and selecting take three slow ones. It leaves
-        # the ends out, so they are moved by one step of the dtype.
+        # the ends out, so those that count are moved by one step of the dtype.
         far = torch.full_like(clip, torch.inf)
-        below, above = torch.nextafter(low * clip, -far).item(), torch.nextafter(clip, far).item()
+        below, above = torch.nextafter(low * clip, -far).item() if low else 0.0, torch.nextafter(clip, far).item()
         return lambda t: torch.ops.aten.hardtanh_backward(t, x, below, above)
-    inside = x == torch.minimum(torch.maximum(x, low * clip), clip)
+    inside = x == torch.minimum(torch.maximum(x, low * clip), clip) if low else (x > 0) & (x <= clip)
     return lambda t: torch.where(inside, t, 0)
 
 
@@ -160,10 +161,11 @@ def best_clip(x: Tensor, largest: int, low: float) -> Tensor:
     Args:
         x: any shape; at most 65,536 evenly spaced elements are looked at.
         largest: L.
-        low: -1 (weights) or 0 (activations).
+        low: -1 (weights) or 0 (activations: what is below 0 counts as 0).
     """
-    flat = x.detach().float().reshape(-1)
-    flat = flat[:: max(1, flat.numel() // 65536)]
+    flat = x.detach().reshape(-1)
+    flat = flat[:: max(1, flat.numel() // 65536)].float()
+    flat = flat if low else flat.clamp(min=0)
     peak = flat.abs().max().clamp(min=ALPHA_MIN)
     candidates = peak * torch.arange(1, 65, device=x.device) / 64
     errors = torch.stack(

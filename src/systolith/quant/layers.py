@@ -61,6 +61,17 @@ class ActQuantizer(nn.Module):
         return f"{self.format}, alpha={self.alpha.item():.4g}"
 
 
+class ClampedReLU(nn.ReLU):
+    """A ReLU behind which unsigned quantizers come and nothing but max pools lies between: they clamp at 0 themselves.
+
+    Training, where a pass over the maps and one over their gradients cost, leaves the ReLU to them: the same values and
+    gradients, bit for bit.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else super().forward(x)
+
+
 class PixelCodes(nn.Module):
     """8-bit pixels as they are: code = pixel - offset, scale 1 (the batch norm behind absorbs it)."""
 

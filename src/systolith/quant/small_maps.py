@@ -1,8 +1,8 @@
-"""Convolution of small maps as matrix products, for training in bf16 on a CPU. Imports torch alone.
+"""Convolution of small maps as matrix products, for training on a CPU. Imports torch alone.
 
-oneDNN's kernels split a convolution over the positions of the map. Where there are 4 or 16 of them and 512 channels,
-most of a processor with AMX idles, in the weights' gradient above all; one matrix product forward and two backward
-take a fraction of the time.
+oneDNN's kernels split a convolution over the positions of the map. Where there are 4 of them and 512 channels, most of
+a processor idles, in the weights' gradient above all; one matrix product forward and two backward take a third of the
+time. With AMX, whose bf16 products are faster still, so it is with 16 positions too.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_CHANNELS = 64  # fewer were not measured: they stay with oneDNN
-MOST_POSITIONS = 16  # of larger maps oneDNN's own kernels are as fast, and there the copy below costs
+# Of larger maps oneDNN's own kernels are as fast, and there the copy below costs.
+MOST_POSITIONS = {torch.bfloat16: 16, torch.float32: 4}
 
 
 def train_conv2d(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]) -> Tensor:
     """`F.conv2d` as training runs it, (N, C, H, W) and (O, C, KH, KW) to (N, O, OH, OW): not for exact integers."""
-    if not _pays(x, weight, stride, padding, dilation):
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if not _pays(x, weight, stride, padding, dilation, MOST_POSITIONS.get(dtype, 0)):
         return F.conv2d(x, weight, None, stride, padding, dilation)
-    return _SmallMaps.apply(x.to(torch.bfloat16), weight.to(torch.bfloat16))
+    return _SmallMaps.apply(x.to(dtype), weight.to(dtype))
 
 
-def _pays(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]) -> bool:
+def _pays(
+    x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...], positions: int
+) -> bool:
     kh, kw = weight.shape[2:]
     return (
         x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and x.shape[2] * x.shape[3] <= MOST_POSITIONS
+        and x.shape[2] * x.shape[3] <= positions
         and min(weight.shape[:2]) >= LEAST_CHANNELS
         and (kh % 2, kw % 2) == (1, 1)
         and tuple(stride) == tuple(dilation) == (1, 1)
@@ -53,7 +55,7 @@ def _maps(matrix: Tensor, n: int, h: int, w: int) -> Tensor:
 
 
 class _SmallMaps(torch.autograd.Function):
-    """Convolution of stride 1 with an odd kernel that keeps the map's size, bf16."""
+    """Convolution of stride 1 with an odd kernel that keeps the map's size, in the dtype of both operands."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:

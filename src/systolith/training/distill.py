@@ -29,7 +29,7 @@ class Teacher:
             images: uint8 (N, 3, H, W).
             logits: the student's, already scaled (N, classes).
         """
-        with torch.no_grad(), torch.autocast(images.device.type, dtype=torch.bfloat16):
+        with torch.no_grad():
             taught = self.network(images).float() * self.logit_scale
         student = F.log_softmax(logits / temperature, dim=1)
         target = F.log_softmax(taught / temperature, dim=1)

@@ -27,7 +27,8 @@ class Recipe:
         init_from: start from this recipe's weights (or a checkpoint's, a model file's), squeezed as this network is.
         teacher: distil from this recipe (or checkpoint, or model file).
         distill: weight of the teacher's share of the loss, 0..1; `temperature` softens both sides of it.
-        precision: "bf16" autocast or "fp32"; evaluation is always fp32, codes first.
+        precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has units for it; evaluation is always
+            fp32, codes first.
         compile: torch.compile for the step: "auto" (when the run is long enough to pay for it), "yes" or "no".
         train_limit: use only so many training pictures, drawn by the seed (0: all).
         seed: of everything random.
@@ -58,7 +59,7 @@ class Recipe:
     teacher: str = ""
     distill: float = 0.5
     temperature: float = 2.0
-    precision: str = "bf16"
+    precision: str = "auto"
     compile: str = "auto"
     train_limit: int = 0
     seed: int = 0
@@ -101,7 +102,7 @@ _PRESETS = (
 )
 RECIPES = {r.name: r for r in _PRESETS}
 _CHOICES = {
-    "precision": ("bf16", "fp32"),
+    "precision": ("auto", "bf16", "fp32"),
     "optimizer": ("muon", "sgd"),
     "schedule": ("triangle", "constant"),
     "compile": ("auto", "yes", "no"),
