@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from systolith.models import Vgg16, VggConfig
 from systolith.quant import QuantConv2d, QuantLinear, calibrate
-from systolith.training.loop import has_bf16
 from systolith.training.memory import keep_memory
+from systolith.training.precision import has_bf16
 
 BATCH, ROUNDS = 128, 7
 

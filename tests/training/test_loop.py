@@ -21,7 +21,7 @@ from systolith.formats import BadInput
 from systolith.models import load
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import QuantLinear
-from systolith.training import loop
+from systolith.training import loop, precision
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.recipes import recipe
@@ -145,7 +145,7 @@ loop.train(SMALL, data(), Path({out!r}), holdout=16, minutes={minutes}, report=r
 
 @pytest.mark.parametrize(
     ("minutes", "after", "place"),
-    [(0, 0, (1, 1)), (99, 0, (1, 0)), (99, 99, (0, 0))],
+    [(0, 0, (1, 1)), (99, 0, (1, 0)), (99, 9999, (0, 0))],
     ids=["a checkpoint at every step", "at the end of an epoch", "too soon after the first one"],
 )
 def test_killed_and_resumed_is_bit_identical(
@@ -277,10 +277,10 @@ def test_too_little_memory_halves_the_batch_and_says_so(tmp_path: Path, monkeypa
 def test_bf16_is_used_where_the_device_has_units_for_it_or_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, units: bool, wanted: str
 ) -> None:
-    monkeypatch.setattr(loop, "has_bf16", lambda device: units)
+    monkeypatch.setattr(precision, "has_bf16", lambda device: units)
     used = replace(SMALL, precision=wanted)
     expected = "bf16" if wanted == "bf16" or (wanted == "auto" and units) else "fp32"
-    assert loop.precision(used, "cpu") == expected
+    assert precision.precision(used, "cpu") == expected
     seen = []
 
     def network(images: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from systolith.quant import QuantConv2d
-from systolith.training.optim import Optimizers, fraction, triangle
+from systolith.training import optim
+from systolith.training.optim import Fp32Muon, Optimizers, fraction, triangle
 from systolith.training.recipes import recipe
 
 
@@ -56,3 +57,30 @@ def test_decay_spares_clip_values_and_norms() -> None:
     for n, p in model.named_parameters():
         shrunk = before[n] * (1 - 0.1 * 0.5) if p.ndim >= 2 else before[n]
         assert torch.allclose(p, shrunk), n
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (7, 7)])
+def test_muon_in_fp32_is_torchs_up_to_the_rounding_of_bf16(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    moved = []
+    for kind in (torch.optim.Muon, Fp32Muon):
+        matrix = nn.Parameter(start.clone())
+        optimizer = kind([matrix], lr=0.1, momentum=0.9, weight_decay=0.01)
+        gen = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            matrix.grad = torch.randn(shape, generator=gen)
+            optimizer.step()
+        moved.append((matrix.detach() - start, optimizer.state[matrix]["momentum_buffer"]))
+    (torchs, buffer), (ours, own_buffer) = moved
+    assert torch.equal(buffer, own_buffer)
+    # bf16 keeps 8 bits, and five iterations add up their roundings.
+    assert (torchs - ours).norm() < 0.03 * torchs.norm()
+    assert not torch.equal(torchs, ours)
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_muon_is_torchs_where_the_device_has_bf16_units(monkeypatch: pytest.MonkeyPatch, units: bool) -> None:
+    monkeypatch.setattr(optim, "has_bf16", lambda device: units)
+    kind = type(Optimizers(network(), recipe("smoke")).parts["main"])
+    assert kind is (torch.optim.Muon if units else Fp32Muon)

@@ -8,7 +8,6 @@ from data before the first step. The step runs in bf16 autocast where that pays,
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import shutil
@@ -35,6 +34,7 @@ from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.fault import first_bad_parameter, locate
 from systolith.training.optim import Optimizers, fraction
+from systolith.training.precision import precision
 from systolith.training.recipes import Recipe
 from systolith.training.state import (
     Identity,
@@ -108,22 +108,6 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     classes = torch.cat([model(part).argmax(1) for part in images.split(batch)])
     model.train(was_training)
     return classes
-
-
-@functools.cache
-def has_bf16(device: str) -> bool:
-    """Whether the device computes in bf16; where it does not, torch's bf16 products take a hundred times longer."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # builds without oneDNN have none
-    return check is not None and bool(check())
-
-
-def precision(recipe: Recipe, device: str) -> str:
-    """What the step runs in, "bf16" or "fp32"."""
-    if recipe.precision != "auto":
-        return recipe.precision
-    return "bf16" if has_bf16(device) else "fp32"
 
 
 def make_loss(

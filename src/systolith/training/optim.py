@@ -5,9 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from systolith.training.precision import has_bf16
 from systolith.training.recipes import Recipe
+
+
+class Fp32Muon(torch.optim.Muon):
+    """torch's Muon, which orthogonalizes in bf16, with that in fp32: for devices without bf16 units."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step; a closure is not taken."""
+        assert closure is None
+        for group in self.param_groups:
+            assert group["nesterov"]
+            assert group["adjust_lr_fn"] is None
+            for matrix in group["params"]:
+                state = self.state[matrix]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                buffer = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+                update = orthogonalized(matrix.grad.lerp(buffer, group["momentum"]), group)
+                rate = group["lr"] * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+
+
+def orthogonalized(matrix: Tensor, group: dict[str, Any]) -> Tensor:
+    """The Newton-Schulz iteration of Muon (Jordan et al. 2024), in the matrix's own dtype.
+
+    Args:
+        matrix: (rows, columns).
+        group: Muon's options "ns_coefficients", "ns_steps" and "eps".
+    """
+    a, b, c = group["ns_coefficients"]
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=group["eps"])
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
 class Optimizers:
@@ -27,7 +64,8 @@ class Optimizers:
         decay, momentum = recipe.weight_decay, recipe.momentum
         if recipe.optimizer == "muon":
             self.matrices = [nn.Parameter(w.detach().flatten(1)) for w in self.weights]
-            self.parts["main"] = torch.optim.Muon(self.matrices, lr=recipe.lr, momentum=momentum, weight_decay=decay)
+            muon = torch.optim.Muon if has_bf16(self.weights[0].device.type) else Fp32Muon
+            self.parts["main"] = muon(self.matrices, lr=recipe.lr, momentum=momentum, weight_decay=decay)
             self.parts["rest"] = torch.optim.AdamW(self.rest, lr=recipe.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
         else:
             bare = [p for p in self.rest if p.ndim < 2]
