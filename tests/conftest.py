@@ -17,6 +17,9 @@ from systolith.network import Conv
 from systolith.rtl.simulators import Simulator, find_simulator
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch is loaded
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if workers > 1:  # each with a thread a core would be in the others' way
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 settings.register_profile("systolith", deadline=None, max_examples=60)
 settings.load_profile("systolith")
