@@ -190,6 +190,15 @@ def is_checkpoint(path: Path) -> bool:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; `BadInput` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well, removed otherwise."""

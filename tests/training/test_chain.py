@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,11 @@ def test_what_a_recipe_stands_on_is_trained_first_and_once(tmp_path: Path, prese
     assert (tmp_path / "a" / "model.safetensors").exists()
     assert notes[0].startswith("float first")
     assert any("tensors from the run that this one starts from" in n for n in notes)
+    # The metadata names the files, never where they lay.
+    run = load_model_file(tmp_path / "a" / "model.safetensors").run
+    stage = {"file": "float/best.pt", "sha256": sha256((tmp_path / "s" / "float" / "best.pt").read_bytes()).hexdigest()}
+    assert run["stands_on"] == {"init_from": stage, "teacher": stage}
+    assert str(tmp_path) not in json.dumps(dict(run))
     stamp = (tmp_path / "s" / "float" / "last.pt").stat().st_mtime_ns
     notes.clear()
     chain.train_chain(presets["student"], data(), tmp_path / "b", tmp_path / "s", report=report, holdout=8)

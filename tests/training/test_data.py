@@ -174,3 +174,16 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(BadInput, match=r"--data uoft-cs/cifar10: the hub did not give it \(ConnectionError: offline\)"):
         load_data("uoft-cs/cifar10", "test")
+
+
+def test_the_original_pictures_are_known_by_their_pixels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    images = pictures(5)
+    sums = [[int(v) for v in images.astype(np.int64).__pow__(n).sum((0, 2, 3))] for n in (1, 2)]
+    known = {(tuple(sums[0]), tuple(sums[1])): "these five"}
+    monkeypatch.setattr("systolith.training.data._KNOWN", known)
+    write_parquet(tmp_path / "test.parquet", images[::-1], [0] * 5)
+    assert load_data(str(tmp_path), "test").source == "these five"
+    images = images.copy()
+    images[0, 0, 0, 0] ^= 1
+    write_parquet(tmp_path / "test.parquet", images, [0] * 5)
+    assert load_data(str(tmp_path), "test").source == f"{tmp_path.name} (test)"

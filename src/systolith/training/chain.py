@@ -16,7 +16,7 @@ from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
 from systolith.training.loop import Report, quiet, require_startable, train
 from systolith.training.recipes import RECIPES, Recipe
-from systolith.training.state import complete, identify
+from systolith.training.state import complete, fingerprints, identify
 
 
 def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
@@ -95,4 +95,6 @@ def train_chain(
         train_chain(stage, data, folder, stages, resume=started, report=report, **options)
     init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from and not resume else None
     teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
+    used = {key: paths[name] for key in ("init_from", "teacher") if (name := getattr(recipe, key))}
+    options["stands_on"] = fingerprints(used)
     return train(recipe, data, out, resume=resume, teacher=teacher, init=init, report=report, **options)

@@ -17,10 +17,19 @@ from numpy.typing import NDArray
 from systolith.formats import BadInput
 from systolith.pictures import CIFAR10_CLASSES, IMAGE_COLUMNS, LABEL_COLUMNS, SUFFIXES, read_picture
 
+# Sums of the pixels and of their squares, per channel: whole numbers, the same in whatever order the pictures come.
+_KNOWN: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {
+    ((6415714204, 6295060180, 5829907619), (1007102432534, 971356520230, 891641299129)): "CIFAR-10 (train)",
+    ((1290492328, 1266775083, 1176108223), (203142822772, 195994125155, 180646015723)): "CIFAR-10 (test)",
+}
+
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """`images` uint8 (N, 3, 32, 32), `labels` int64 (N,), `classes` their names, `source` for people."""
+    """`images` uint8 (N, 3, 32, 32), `labels` int64 (N,), `classes` their names, `source` for people.
+
+    The original pictures of CIFAR-10 are recognised by their pixels, and called that wherever they came from.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -97,7 +106,14 @@ def _labelled(
         raise BadInput(f"--data {source}: {len(images)} pictures and {len(array)} labels")
     if array.min() < 0 or array.max() >= len(classes):
         raise BadInput(f"--data {source}: labels {array.min()}..{array.max()}, expected 0..{len(classes) - 1}")
-    return LabelledPictures(images, array, tuple(classes), source)
+    return LabelledPictures(images, array, tuple(classes), _KNOWN.get(_sums(images), source))
+
+
+def _sums(images: NDArray[np.uint8]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Per channel, the sum of the pixels and of their squares."""
+    channels = range(images.shape[1])
+    plain = tuple(int(images[:, c].sum(dtype=np.uint64)) for c in channels)
+    return plain, tuple(int(np.square(images[:, c], dtype=np.uint16).sum(dtype=np.uint64)) for c in channels)
 
 
 def _column(names: Sequence[str], wanted: Sequence[str], where: str) -> str:

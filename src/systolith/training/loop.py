@@ -13,7 +13,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,7 @@ def train(
     resume: bool = False,
     teacher: Teacher | None = None,
     init: dict[str, Tensor] | None = None,
+    stands_on: Mapping[str, Mapping[str, str]] | None = None,
     minutes: float = 10.0,
     report: Report = quiet,
 ) -> dict[str, Any]:
@@ -200,6 +201,7 @@ def train(
         resume: go on from `out/last.pt`, to the same result as without the interruption.
         teacher: distil from it.
         init: a state dict to start from, where name and shape agree.
+        stands_on: for the metadata, the files that `init` and `teacher` came from (`state.fingerprints`).
         minutes: between checkpoints inside an epoch; there is one at every epoch's end too.
         report: called with progress events: {"event": "start" | "step" | "epoch" | "note", ...}.
 
@@ -213,7 +215,8 @@ def train(
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    identity = require_startable(recipe, data, out, holdout, resume)
+    require_startable(recipe, data, out, holdout, resume)
+    identity = identify(recipe, data, holdout, stands_on)
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     # Precision is the recipe's own affair: accelerate would patch the model's forward, evaluation included.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[kwargs])
@@ -330,23 +333,22 @@ def train(
     return finish(identity, out, test, device) if accelerator.is_main_process else {}
 
 
-def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int, resume: bool) -> Identity:
-    """The run's identity; raises `BadInput` now for what would otherwise come up hours later."""
+def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int, resume: bool) -> None:
+    """Raises `BadInput` now for what would otherwise come up hours later."""
     if not 0 <= holdout < len(data):
         raise BadInput(f"--holdout {holdout}: expected 0 to {len(data) - 1}, the training pictures being {len(data)}")
     classes = recipe.model_config().classes
     if len(data.classes) > classes:
         raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
     build({"arch": "vgg16", **asdict(recipe.model_config())})
-    identity, last = identify(recipe, data, holdout), out / "last.pt"
+    last = out / "last.pt"
     if resume:
-        require_same_run(last, read_checkpoint(last), identity)
+        require_same_run(last, read_checkpoint(last), identify(recipe, data, holdout))
     elif last.exists():
         raise BadInput(f"{out}: holds a run already; --resume goes on with it, another --out starts afresh")
     with atomic_file(out / ".probe") as temporary:
         temporary.touch()
     (out / ".probe").unlink(missing_ok=True)
-    return identity
 
 
 def _from(out: Path, epochs: int) -> Iterator[tuple[int, int]]:
@@ -380,9 +382,7 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None, device:
     model.load_state_dict(state["model"])
     chosen = state["progress"]["rows"][-1]
     run: dict[str, Any] = {
-        "recipe": asdict(identity.recipe),
-        "data": identity.data,
-        "classes": list(identity.classes),
+        **identity.about(),
         "train_pictures": identity.split[0],
         "epochs": len(rows),
         "chosen_epoch": chosen["epoch"],

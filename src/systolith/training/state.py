@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from systolith import __version__
 from systolith.formats import BadInput
 from systolith.models import Vgg16, config_of
 from systolith.models.pretrained import read_checkpoint
-from systolith.store import atomic_file
+from systolith.store import atomic_file, sha256_of
 from systolith.training.data import LabelledPictures
 from systolith.training.optim import Optimizers
 from systolith.training.recipes import Recipe
@@ -33,37 +34,61 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is: its recipe, [pictures trained on, held out], and the data's name, classes and digest."""
+    """What a run is: its recipe, [pictures trained on, held out], and the data's name, classes and digest.
+
+    `stands_on` says of the files that it starts from and is taught by their names and SHA-256.
+    """
 
     recipe: Recipe
     split: tuple[int, int]
     data: str
     classes: tuple[str, ...]
     digest: int
+    stands_on: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def about(self) -> dict[str, Any]:
+        """What the metadata says of the run. Files go by their names: where they lay is this machine's affair."""
+        recipe = asdict(self.recipe)
+        for key in ("init_from", "teacher"):
+            recipe[key] = Path(recipe[key]).name
+        return {
+            "recipe": recipe,
+            "stands_on": {key: dict(file) for key, file in self.stands_on.items()},
+            "data": self.data,
+            "classes": list(self.classes),
+        }
 
 
-def identify(recipe: Recipe, data: LabelledPictures, holdout: int) -> Identity:
+def fingerprints(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Name and SHA-256 of each file, for `Identity.stands_on`; a stage's checkpoint goes by FOLDER/NAME."""
+    names = {
+        key: f"{path.parent.name}/{path.name}" if path.suffix == ".pt" else path.name for key, path in files.items()
+    }
+    return {key: {"file": names[key], "sha256": sha256_of(path)} for key, path in files.items()}
+
+
+def identify(
+    recipe: Recipe, data: LabelledPictures, holdout: int, stands_on: Mapping[str, Mapping[str, str]] | None = None
+) -> Identity:
     """The identity of a run of `recipe` on `data` with `holdout` pictures kept out."""
     used = min(len(data) - holdout, recipe.train_limit or len(data))
     digest = zlib.crc32(data.labels.tobytes(), zlib.crc32(np.ascontiguousarray(data.images).data))
-    return Identity(recipe, (used, holdout), data.source, data.classes, digest)
+    return Identity(recipe, (used, holdout), data.source, data.classes, digest, stands_on or {})
 
 
 def save_checkpoint(
     path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers | None, progress: Progress
 ) -> None:
     """Write a checkpoint, atomically; without optimizers it cannot be resumed, only evaluated."""
-    recipe, classes = asdict(identity.recipe), list(identity.classes)
-    about = {"recipe": recipe, "data": identity.data, "classes": classes, "epochs": len(progress.rows)}
     state = {
         "config": config_of(model),
         "model": model.state_dict(),
         "optimizers": optimizers.state() if optimizers else None,
         "progress": asdict(progress),
-        "recipe": recipe,
+        "recipe": asdict(identity.recipe),
         "split": list(identity.split),
         "digest": identity.digest,
-        "run": {**about, "version": __version__},
+        "run": {**identity.about(), "epochs": len(progress.rows), "version": __version__},
     }
     with atomic_file(path) as temporary:
         torch.save(state, temporary)

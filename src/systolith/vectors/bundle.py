@@ -24,7 +24,7 @@ from systolith.equality import Equality, compare
 from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
 from systolith.network.graph import require_act
-from systolith.store import atomic_folder
+from systolith.store import atomic_folder, sha256_of
 from systolith.vectors.layout import (
     Layout,
     VectorFile,
@@ -99,7 +99,7 @@ def fill(
         sums[file.name] = digest.hexdigest()
         words += file.shape[0]
     _save(folder / TENSORS, {**arrays, **_settings(mapping)}, release)
-    sums[TENSORS] = _sha256(folder / TENSORS)
+    sums[TENSORS] = sha256_of(folder / TENSORS)
     manifest = json.dumps(manifest_of(mapping, layout, sums, _shapes(arrays)), indent=1) + "\n"
     (folder / MANIFEST).write_text(manifest)
     size += (folder / TENSORS).stat().st_size + len(manifest)
@@ -232,14 +232,6 @@ def _read(folder: Path) -> tuple[Mapping, dict[str, NDArray[Any]], dict[str, Any
         raise BadInput(f"{folder}: not a readable bundle ({error})") from None
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-
-
 def verify_bundle(folder: Path | str) -> list[Equality]:
     """Read a bundle back and recompute it.
 
@@ -263,7 +255,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     equalities.append(compare("outputs read back = recomputed", whole.out, stored["out"], OUT_AXES))
     compared = different = 0
     first = ""
-    sums = {TENSORS: _sha256(folder / TENSORS)}
+    sums = {TENSORS: sha256_of(folder / TENSORS)}
     for file in vector_files(whole, layout):
         count, lanes = file.shape
         found = decode_file(folder / file.name, lanes, file.fmt, file.header, file.style)
@@ -272,7 +264,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
         outcome = compare(file.name, file.words, found, ("line", "lane"))
         compared, different = compared + outcome.compared, different + outcome.different
         first = first or (outcome.first and f"{file.name} {outcome.first}")
-        sums[file.name] = _sha256(folder / file.name)
+        sums[file.name] = sha256_of(folder / file.name)
     if layout.files:
         equalities.append(Equality("vector files read back = recomputed", compared, different, first))
     # Rebuilt from what was read: a manifest that says anything else than the files do is found here too.
