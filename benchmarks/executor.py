@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from systolith.exports.onnx import run_onnx, to_onnx
 from systolith.frontends.lowering import lower
 from systolith.models import Vgg16, load
 from systolith.network.execute import execute, plan
-from systolith.network.onnx import run_onnx, to_onnx
 from systolith.quant import QuantConv2d, QuantLinear
 
 PICTURES, BATCH, ROUNDS, ONNX_PICTURES = 512, 32, 7, 32

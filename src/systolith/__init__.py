@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from systolith.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from systolith.array import ArraySpec, run_layer
     from systolith.formats import BadInput
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from systolith.pictures import read_picture
     from systolith.vectors import verify_bundle, write_bundle
 
-__version__ = "0.1.0"
 __all__ = [
     "ArraySpec",
     "BadInput",

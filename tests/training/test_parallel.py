@@ -13,7 +13,8 @@ from PIL import Image
 from two_processes import IMAGES, LABELS
 
 from systolith.models import Vgg16, VggConfig
-from systolith.training.loop import batches, make_loss
+from systolith.training.batches import batches
+from systolith.training.loop import make_loss
 from systolith.training.recipes import recipe
 
 HERE = Path(__file__).parent

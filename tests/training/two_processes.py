@@ -11,7 +11,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from systolith.models import Vgg16, VggConfig
 from systolith.quant import calibrate
-from systolith.training.loop import accumulate, batches, make_loss, sync_buffers
+from systolith.training.batches import batches
+from systolith.training.loop import accumulate, make_loss, sync_buffers
 from systolith.training.optim import Optimizers
 from systolith.training.recipes import recipe
 

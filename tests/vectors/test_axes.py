@@ -12,7 +12,7 @@ from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
 from systolith.vectors import write_bundle
-from systolith.vectors.layout import layout_from
+from systolith.vectors.layout_file import layout_from
 
 UINT4, INT4 = IntFormat(4, False), IntFormat(4, True)
 

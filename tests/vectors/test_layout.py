@@ -7,7 +7,8 @@ from conftest import INT4, UINT4
 from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
-from systolith.vectors.layout import FileSpec, find_layout, header_lines, vector_files
+from systolith.vectors.layout import FileSpec, header_lines, vector_files
+from systolith.vectors.layout_file import find_layout
 
 
 def squeezed_like(channels: int = 8, filters: int = 8, size: int = 4) -> ArrayResult:

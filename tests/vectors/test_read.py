@@ -15,7 +15,8 @@ from conftest import layers
 from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.vectors import find_layout, presets, write_bundle
-from systolith.vectors.layout import Layout, layout_from, sources, to_plain, to_toml, vector_files
+from systolith.vectors.layout import Layout, sources, vector_files
+from systolith.vectors.layout_file import layout_from, to_plain, to_toml
 from systolith.vectors.read import geometry_of, golden_checks, implied, read_folder
 
 POSITIONS = {"act": ("nij", "ij"), "psum": ("nij", "onij"), "out": ("onij",)}

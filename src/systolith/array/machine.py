@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.array.histories import Bools, Ints, fit, hold, hold_flags, latched, safe
 from systolith.array.mapping import Mapping
 from systolith.array.spec import ArraySpec
 from systolith.array.timing import Contract, Schedule, contract
-from systolith.formats import IntFormat, least_signed_bits, wrapped
+from systolith.formats import least_signed_bits
 from systolith.network.graph import require_act
 
 NOTHING, LOAD, STREAM = 0, 1, 2
@@ -32,8 +33,6 @@ REGISTERS = ("weight", "loaded", "load", "stream", "code", "psum")
 BLOCK = 1 << 17
 """Clocks of a block times the rows: its histories stay in the cache."""
 
-Ints = NDArray[np.signedinteger[Any]]
-Bools = NDArray[np.bool_]
 Clocks = NDArray[np.int64]
 
 
@@ -152,7 +151,7 @@ class _Carrier:
     @classmethod
     def of(cls, mapping: Mapping) -> _Carrier:
         spec, (lo, hi) = mapping.spec, mapping.pass_bounds()
-        narrow = not _safe(spec.psum_format, lo, hi)
+        narrow = not safe(spec.psum_format, lo, hi)
         codes = max(spec.act_bits + 1, spec.weight_bits)
         added = max(spec.psum_bits, spec.act_bits + 1 + spec.weight_bits) + 1 if narrow else least_signed_bits(lo, hi)
         bits = max(codes, added)
@@ -249,10 +248,6 @@ class _Queues:
         return popped, [w[:total] for w in held]
 
 
-def _safe(fmt: IntFormat, lo: int, hi: int) -> bool:
-    return fmt.lo <= lo and hi <= fmt.hi
-
-
 class _Array:
     """The processing elements: a column's histories at a time, (row, clock) each."""
 
@@ -311,11 +306,11 @@ class _Array:
         history["code"][:, 1:], history["stream"][:, 1:] = code, stream
         loaded, psum = history["loaded"], history["psum"]
         loaded[:, 1:] = load
-        _hold_flags(loaded, load | stream)
+        hold_flags(loaded, load | stream)
         east_load, keeps = history["load"], np.zeros(load.shape, dtype=np.bool_)
         np.logical_and(load, loaded[:, :-1], out=east_load[:, 1:])
         np.greater(load, loaded[:, :-1], out=keeps)
-        history["weight"] = weight = _latched(self.state["weight"][col], code, keeps)
+        history["weight"] = weight = latched(self.state["weight"][col], code, keeps)
         np.multiply(code, weight[:, :-1], out=psum[:, 1:])
         east_stream = history["stream"]
         holds = trace or bool((stream[1:] > east_stream[:-1, :-1]).any())
@@ -323,54 +318,10 @@ class _Array:
             if row:
                 psum[row, 1:] += psum[row - 1, :-1]
             if self.narrow:
-                psum[row, 1:] = _fit(psum[row, 1:], self.spec.psum_format, self.spec.overflow)
+                psum[row, 1:] = fit(psum[row, 1:], self.spec.psum_format, self.spec.overflow)
             if holds:
-                _hold(psum[row : row + 1], stream[row : row + 1])
+                hold(psum[row : row + 1], stream[row : row + 1])
         return history
-
-
-def _hold(history: Any, enable: Bools) -> None:
-    """Where a register is not enabled it keeps what it has.
-
-    Args:
-        history: (row, clock + 1), before each clock and after the last; overwritten after the clocks not in `enable`.
-        enable: (row, clock).
-    """
-    keeps = np.zeros(history.shape, dtype=np.bool_)
-    np.logical_not(enable, out=keeps[:, 1:])
-    flat, keeps = history.reshape(-1), keeps.reshape(-1)
-    edges = np.flatnonzero(keeps[1:] != keeps[:-1]) + 1
-    begins, ends = edges[::2], edges[1::2]
-    if len(ends) < len(begins):
-        ends = np.append(ends, len(flat))
-    flat[keeps] = np.repeat(flat[begins - 1], ends - begins)
-
-
-def _hold_flags(history: Bools, enable: Bools) -> None:
-    """`_hold` of flags that are 0 after the clocks not in `enable`: in steps of 1, 2, 4 clocks, as gaps are short."""
-    keeps = np.zeros(history.shape, dtype=np.bool_)
-    np.logical_not(enable, out=keeps[:, 1:])
-    step = 1
-    while keeps.any():
-        history[:, step:] |= keeps[:, step:] & history[:, :-step]
-        keeps[:, step:] &= keeps[:, :-step]
-        keeps[:, :step] = False
-        step *= 2
-
-
-def _latched(before: Ints, value: Ints, enable: Bools) -> Any:
-    """The history, (row, clock + 1), of registers that are seldom enabled: `_hold` of `value`, without a copy of it."""
-    rows, count = enable.shape
-    row, at = np.divmod(np.flatnonzero(enable), count)
-    # Of each row first what it held before; then in the order of the clocks.
-    order = np.argsort(np.concatenate([np.arange(rows), row]), kind="stable")
-    values = np.concatenate([before, value[row, at]])[order]
-    begins = np.concatenate([np.arange(rows) * (count + 1), row * (count + 1) + at + 1])[order]
-    return np.repeat(values, np.diff(begins, append=rows * (count + 1))).reshape(rows, count + 1)
-
-
-def _fit(values: Any, fmt: IntFormat, overflow: str) -> Any:
-    return np.clip(values, fmt.lo, fmt.hi) if overflow == "saturate" else wrapped(values, fmt)
 
 
 class _Sfp:
@@ -387,7 +338,7 @@ class _Sfp:
         self.words = np.zeros((0, mapping.spec.cols), dtype=np.int64)
         self.done, self.per_tile = 0, mapping.kijs * mapping.ic_tiles
         lo, hi = mapping.conv.bounds()
-        self.narrow = not _safe(mapping.spec.psum_format, int(lo.min()), int(hi.max()))
+        self.narrow = not safe(mapping.spec.psum_format, int(lo.min()), int(hi.max()))
         self.sums = np.zeros((mapping.onijs, mapping.spec.cols), dtype=np.int64)
         self.written = np.full((1, mapping.onijs), np.iinfo(np.int64).min)
 
@@ -418,7 +369,7 @@ class _Sfp:
                 self.sums[:] = 0
             self.sums += sums
             if self.narrow:
-                self.sums = _fit(self.sums, mapping.spec.psum_format, mapping.spec.overflow)
+                self.sums = fit(self.sums, mapping.spec.psum_format, mapping.spec.overflow)
             if trace is not None:
                 held.append(self.sums.copy())
             if one == self.per_tile - 1:

@@ -10,7 +10,7 @@ import typer
 from systolith.cli import common, options
 
 if TYPE_CHECKING:
-    from systolith.vectors.verdict import Verdict
+    from systolith.verdict.judge import Verdict
 
 
 def check(
@@ -46,9 +46,9 @@ def check(
     """Compare dumped psums and outputs with the golden ones; explain the first wrong word, name the mistake."""
     from systolith.formats import BadInput
     from systolith.vectors import find_layout, read_bundle
-    from systolith.vectors.dumps import RADIXES, WAVEFORMS, How
-    from systolith.vectors.layout import layout_from
-    from systolith.vectors.verdict import judge
+    from systolith.vectors.layout_file import layout_from
+    from systolith.verdict.judge import judge
+    from systolith.verdict.words import RADIXES, WAVEFORMS, How
 
     if radix not in (None, *RADIXES):
         raise BadInput(f"--radix {radix!r}: expected one of {', '.join(RADIXES)}")

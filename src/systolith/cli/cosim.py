@@ -314,8 +314,8 @@ def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
     from systolith.array import run_layer
     from systolith.rtl.layer import explain, layout
     from systolith.rtl.network import run_one
-    from systolith.vectors.dumps import How
-    from systolith.vectors.verdict import judge
+    from systolith.verdict.judge import judge
+    from systolith.verdict.words import How
 
     planned, mapping = ran.planned, ran.planned.mapping
     why = explain(mapping, run.schedule, ran.outcome, planned.code_bits)

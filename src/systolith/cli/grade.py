@@ -12,9 +12,9 @@ from systolith.cli import common, options
 
 if TYPE_CHECKING:
     from systolith.array import ArrayResult
+    from systolith.faults.faults import Fault
+    from systolith.faults.grade import Grade
     from systolith.vectors import Layout
-    from systolith.vectors.faults import Fault
-    from systolith.vectors.grade import Grade
 
 LISTED = 100  # lines of survivors on the screen; --json has all
 
@@ -30,8 +30,8 @@ def grade(
     """Simulate hardware faults; say which of them the golden files would reveal, and which slip through."""
     from collections import Counter
 
+    from systolith.faults.grade import grade as grade_vectors
     from systolith.vectors import read_bundle
-    from systolith.vectors.grade import grade as grade_vectors
 
     folders = _folders(bundles)
     layout = _layout(folders[0], read_bundle(folders[0])[1])
@@ -105,7 +105,7 @@ def _results(folders: list[Path], layout: Layout) -> Iterator[tuple[str, ArrayRe
 
 def _layout(folder: Path, manifest: dict[str, Any]) -> Layout:
     from systolith.vectors.bundle import MANIFEST
-    from systolith.vectors.layout import layout_from
+    from systolith.vectors.layout_file import layout_from
 
     return layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
 

@@ -20,7 +20,7 @@ def show(
 ) -> None:
     """Print a layout as TOML, to copy and change; or list them."""
     from systolith.vectors import find_layout, presets
-    from systolith.vectors.layout import to_plain, to_toml
+    from systolith.vectors.layout_file import to_plain, to_toml
 
     if name is None:
         if as_json:
@@ -63,8 +63,8 @@ def new(
     from systolith.formats import BadInput
     from systolith.store import atomic_file
     from systolith.vectors import find_layout
-    from systolith.vectors import variants as v
-    from systolith.vectors.layout import read_layout, to_toml
+    from systolith.vectors.layout_file import read_layout, to_toml
+    from systolith.verdict import variants as v
 
     if out.suffix != ".toml":
         raise BadInput(f"--out {out}: expected a file that ends in .toml")
@@ -125,7 +125,7 @@ def check(
     from systolith.formats import BadInput
     from systolith.vectors import find_layout, presets
     from systolith.vectors.read import Geometry
-    from systolith.vectors.variants import consistent
+    from systolith.verdict.variants import consistent
 
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a folder")

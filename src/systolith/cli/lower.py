@@ -65,7 +65,7 @@ def lower(
         else:
             save_model_file(out, add_network(to_model_file(trained, run), network))
     if onnx is not None and holds:
-        from systolith.network.onnx import save_onnx
+        from systolith.exports.onnx import save_onnx
 
         save_onnx(network, onnx)
     written = [str(path) for path in (out, onnx) if path is not None and holds]

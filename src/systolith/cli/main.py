@@ -9,7 +9,6 @@ import sys
 
 import typer
 
-from systolith import __version__
 from systolith.cli import (
     check,
     convert,
@@ -25,6 +24,7 @@ from systolith.cli import (
     vectors,
     verify,
 )
+from systolith.version import __version__
 
 app = typer.Typer(
     name="systolith",

@@ -55,7 +55,7 @@ def write_stimulus(
     """One bundle a case, `out`/CASE, all of them or none; what is left out is named on stderr.
 
     Args:
-        stimulus: of `systolith.vectors.stimulus.STIMULI`.
+        stimulus: of `systolith.stimulus.stimulus.STIMULI`.
         given: the options above but the first, by flag.
         array: the options of `common.make_spec`.
 
@@ -66,9 +66,9 @@ def write_stimulus(
 
     from systolith.array import run_layer
     from systolith.formats import BadInput
+    from systolith.stimulus.stimulus import LeftOut, make_cases
     from systolith.store import atomic_folder
     from systolith.vectors import write_bundle
-    from systolith.vectors.stimulus import LeftOut, make_cases
 
     spec = common.make_spec(*array)
     shape = shape_of(given, spec)

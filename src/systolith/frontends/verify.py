@@ -133,7 +133,7 @@ def of_results(network: IntegerNetwork, results: Mapping[str, NDArray[np.int64]]
 
 def by_onnx(network: IntegerNetwork) -> Executor:
     """onnxruntime on our export: somebody else's kernels."""
-    from systolith.network.onnx import run_onnx, to_onnx
+    from systolith.exports.onnx import run_onnx, to_onnx
 
     model = to_onnx(network, watch=True)
 

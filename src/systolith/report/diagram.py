@@ -10,7 +10,7 @@ from pathlib import Path
 from systolith.array import ArraySpec
 from systolith.formats import BadInput
 from systolith.store import atomic_file
-from systolith.vectors.waves import at_edges
+from systolith.verdict.waves import at_edges
 
 _STATES = ("idle", "load", "gap", "stream", "wait")  # of core.sv
 _DUT, _PATH = "testbench.dut.", "testbench.dut.datapath."

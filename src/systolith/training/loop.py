@@ -23,13 +23,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from systolith import __version__
 from systolith.formats import BadInput
 from systolith.models import build, save_model
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
-from systolith.training.augment import crop, cutmix, cutout, flip
+from systolith.training.batches import batches
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.fault import first_bad_parameter, locate
@@ -45,6 +44,7 @@ from systolith.training.state import (
     save_checkpoint,
     write_log,
 )
+from systolith.version import __version__
 
 Report = Callable[[dict[str, Any]], None]
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
@@ -58,45 +58,6 @@ def quiet(event: dict[str, Any]) -> None:
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved where it is."""
-
-
-def batches(
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-    epoch: int,
-    start: int = 0,
-    rank: int = 0,
-    world: int = 1,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented batches of one epoch from step `start` on, this process's share of each.
-
-    A function of (seed, epoch) alone, so that a resumed run sees the same. A picture is flipped every other epoch.
-    Targets are classes, int64 (N,), or with `cutmix` their shares, fp32 (N, classes).
-    """
-    count, device = len(images), images.device
-    flipped = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(recipe.seed)).bool()
-    gen = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-    order = torch.randperm(count, generator=gen).to(device)
-    shifts = torch.randint(0, 9, (count, 2), generator=gen).to(device)
-    cutout_at, cutmix_at = (
-        torch.stack([torch.randint(0, side, (count,), generator=gen) for side in images.shape[2:]], 1).to(device)
-        for _ in range(2)
-    )
-    chance, area = torch.rand(2, count, generator=gen).to(device)
-    # An area drawn evenly from nothing to the whole picture, for a share of the pictures.
-    sides = ((area.sqrt() * images.shape[2]).round() * (chance < recipe.cutmix)).long()
-    flipped = flipped.to(device) ^ bool(epoch % 2)
-    size, classes = min(recipe.batch, count), recipe.model_config().classes
-    for at in range(start * size, count - size + 1, size):
-        index = order[at : at + size][rank::world]
-        batch = flip(crop(images[index], shifts[index]), flipped[index])
-        target = labels[index]
-        if recipe.cutmix:
-            batch, target = cutmix(batch, target, cutmix_at[index], sides[index], classes)
-        if recipe.cutout:
-            batch = cutout(batch, cutout_at[index], recipe.cutout)
-        yield batch.contiguous(memory_format=torch.channels_last), target
 
 
 @torch.no_grad()

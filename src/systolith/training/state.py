@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from systolith import __version__
 from systolith.formats import BadInput
 from systolith.models import Vgg16, config_of
 from systolith.models.pretrained import read_checkpoint
@@ -20,6 +19,7 @@ from systolith.store import atomic_file, sha256_of
 from systolith.training.data import LabelledPictures
 from systolith.training.optim import Optimizers
 from systolith.training.recipes import Recipe
+from systolith.version import __version__
 
 
 @dataclass

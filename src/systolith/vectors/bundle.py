@@ -15,7 +15,6 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith import __version__
 from systolith.array import ArrayResult, ArraySpec, Mapping
 from systolith.array.layer import OUT_AXES, accumulate_all
 from systolith.array.psums import AXES as PSUM_AXES
@@ -25,18 +24,11 @@ from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
 from systolith.network.graph import require_act
 from systolith.store import atomic_folder, sha256_of
-from systolith.vectors.layout import (
-    Layout,
-    VectorFile,
-    find_layout,
-    layout_from,
-    orders,
-    sources,
-    to_plain,
-    vector_files,
-)
+from systolith.vectors.layout import Layout, VectorFile, orders, sources, vector_files
+from systolith.vectors.layout_file import find_layout, layout_from, to_plain
 from systolith.vectors.tensors import blocks
 from systolith.vectors.text import decode_file, require_count
+from systolith.version import __version__
 
 MANIFEST, TENSORS = "manifest.json", "tensors.npz"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systolith.vectors.products import sum_of_products
+from systolith.stimulus.products import sum_of_products
 
 SMALL = st.integers(1, 6)
 

@@ -17,9 +17,9 @@ from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.vectors import find_layout
-from systolith.vectors.dumps import How
 from systolith.vectors.layout import Layout
-from systolith.vectors.verdict import Verdict, judge
+from systolith.verdict.judge import Verdict, judge
+from systolith.verdict.words import How
 
 COURSE = find_layout("course")
 WAVE = How(level="output", signal="top.dut.out", valid="top.dut.out_valid", clock="top.clk")

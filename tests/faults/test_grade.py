@@ -11,15 +11,15 @@ import pytest
 
 from conftest import INT4, UINT4
 from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.faults.faulty import columns_of, simulate
+from systolith.faults.grade import Grade, grade, visible
+from systolith.faults.lattice import Machine
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
+from systolith.stimulus.stimulus import Case, make_cases
 from systolith.vectors import Layout, find_layout, presets
-from systolith.vectors.faulty import columns_of, simulate
-from systolith.vectors.grade import Grade, grade, visible
 from systolith.vectors.layout import vector_files
-from systolith.vectors.machine import Machine
 from systolith.vectors.shape import Shape
-from systolith.vectors.stimulus import Case, make_cases
 
 COURSE = find_layout("course")
 SQUEEZED = Shape(8, 8, (4, 4))

@@ -15,7 +15,7 @@ from systolith.cli.common import find_network, find_picture
 from systolith.network import Conv
 from systolith.network.reference import run
 from systolith.vectors import find_layout
-from systolith.vectors.verdict import judge
+from systolith.verdict.judge import judge
 
 BOTH, OUTPUTS, PSUMS = ("psum", "out"), ("out",), ("psum",)
 

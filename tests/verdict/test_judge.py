@@ -13,7 +13,7 @@ from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.vectors import find_layout, write_bundle
-from systolith.vectors.verdict import judge
+from systolith.verdict.judge import judge
 
 SIZE, KIJS = 3, 4  # a 3x3 array, a 2x2 kernel
 

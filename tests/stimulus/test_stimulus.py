@@ -16,9 +16,9 @@ from test_products import reachable
 
 from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import BadInput, IntFormat
+from systolith.stimulus.stimulus import STIMULI, Case, LeftOut, make_cases
 from systolith.vectors import verify_bundle, write_bundle
 from systolith.vectors.shape import Shape
-from systolith.vectors.stimulus import STIMULI, Case, LeftOut, make_cases
 from systolith.vectors.text import decode_file
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))

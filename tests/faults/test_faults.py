@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from conftest import INT4, UINT4, layers
 from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.faults.faults import Fault, count, kinds, make_faults
+from systolith.faults.faulty import columns_of, simulate
+from systolith.faults.lattice import Machine
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
-from systolith.vectors.faults import Fault, count, kinds, make_faults
-from systolith.vectors.faulty import columns_of, simulate
-from systolith.vectors.machine import Machine
 
 WIDTH = 24  # of an adder without overflow
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from systolith.array import Mapping
 from systolith.array.sfp import fit, relu
-from systolith.formats import IntFormat
-from systolith.vectors.faults import Fault, Value
-from systolith.vectors.faulty import (
+from systolith.faults.faults import Fault, Value
+from systolith.faults.faulty import (
     LOCAL,
     act_addresses,
     added,
@@ -33,7 +32,8 @@ from systolith.vectors.faulty import (
     stuck_address,
     wrong_relu,
 )
-from systolith.vectors.machine import Ints, held
+from systolith.faults.lattice import Ints, held
+from systolith.formats import IntFormat
 from systolith.vectors.tensors import picked
 
 MOST = 1 << 23  # combinations of values that are compared one by one

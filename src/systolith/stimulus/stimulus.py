@@ -18,7 +18,7 @@ from systolith.array import ArraySpec
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.network.graph import Pair
-from systolith.vectors.products import sum_of_products
+from systolith.stimulus.products import sum_of_products
 from systolith.vectors.shape import Shape
 
 Ints = NDArray[np.integer]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith import __version__
 from systolith.formats import BadInput, IntFormat
 from systolith.network.graph import Add, Argmax, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Pair, Requantize
 from systolith.network.integer import IntegerNetwork, Step, Value
 from systolith.store import atomic_file
+from systolith.version import __version__
 
 if TYPE_CHECKING:
     import onnx

@@ -23,47 +23,12 @@ from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.vectors import tensors
 from systolith.vectors.layout import FileSpec, Layout, VectorFile, spec_files
 from systolith.vectors.text import encode_words
+from systolith.verdict.waves import sample
+from systolith.verdict.words import WAVEFORMS, How, Words
 
-LEVELS = ("psum", "sfp", "output")
-RADIXES = ("bin", "hex", "dec")
-WAVEFORMS = (".vcd", ".fst", ".ghw")
 _PREFIXES = {"psum": "psum", "sfp": "sfp", "out": "output"}
 _KNOWN, _X, _DAMAGED = 0, 1, 2  # of a lane
 _CHUNK = 1 << 16  # words decoded at once
-
-
-@dataclass(frozen=True)
-class How:
-    """How to read a dump.
-
-    Attributes:
-        level: of a log or a signal: one of LEVELS; None goes by the file's name, else by the number of words.
-        radix: of a log's values: "bin", "hex" or "dec"; None is the layout's.
-        signal, valid, clock: of a waveform, full dotted names.
-    """
-
-    level: str | None = None
-    radix: str | None = None
-    signal: str | None = None
-    valid: str | None = None
-    clock: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Words:
-    """Words in the order that they were dumped.
-
-    Attributes:
-        bits: binary text of each, as wide as a word unless damaged.
-        texts: of each, as found.
-        places: where each is, in words.
-        end: where the next one would be.
-    """
-
-    bits: Sequence[str]
-    texts: Sequence[str]
-    places: Callable[[int], str]
-    end: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +36,7 @@ class Dump:
     """A dumped file, or its part of a log or waveform, beside the golden one.
 
     Attributes:
-        level: one of LEVELS.
+        level: one of `words.LEVELS`.
         golden: what it should hold.
         found: integers (lines, lanes), where `state` is 0.
         state: uint8 (lines, lanes): 0 a number, 1 x or z, 2 malformed or missing.
@@ -98,7 +63,7 @@ class Dump:
 
 
 def levels_of(layout: Layout) -> dict[str, list[FileSpec]]:
-    """The files of each level of LEVELS that the layout has.
+    """The files of each level of `words.LEVELS` that the layout has.
 
     Outputs before ReLU are a level of their own, "sfp", only where there are outputs after ReLU beside them.
     """
@@ -137,8 +102,6 @@ def read_dumps(result: ArrayResult, layout: Layout, against: Path, how: How) -> 
             f"level {how.level!r}: layout {layout.name} has {', '.join(levels) or 'neither psums nor outputs'}"
         )
     if against.suffix.lower() in WAVEFORMS:
-        from systolith.vectors.waves import sample
-
         words, width = sample(against, how)
         level, files = _level_of(result, layout, how.level, against.stem, len(words.bits))
         expected = _word_width(level, files)

@@ -8,9 +8,9 @@ import numpy as np
 
 from systolith.array import ArraySpec, Mapping
 from systolith.array.sfp import fit
+from systolith.faults.faults import Fault
+from systolith.faults.lattice import Column, Ints, Machine, Step
 from systolith.formats import IntFormat, wrapped
-from systolith.vectors.faults import Fault
-from systolith.vectors.machine import Column, Ints, Machine, Step
 from systolith.vectors.tensors import picked
 
 OPERAND = ("activation bit", "activation's sign", "weight bit", "weight taken as unsigned", "product bit", "product")

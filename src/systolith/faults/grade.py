@@ -15,14 +15,14 @@ import numpy as np
 
 from systolith.array import ArrayResult, Mapping, run_layer
 from systolith.array.psums import psum_shape
+from systolith.faults.faults import Fault, make_faults
+from systolith.faults.faulty import columns_of, faulty_out, faulty_psum
+from systolith.faults.lattice import Ints, Machine
+from systolith.faults.undetectable import Seen, proof
 from systolith.formats import BadInput
-from systolith.vectors.faults import Fault, make_faults
-from systolith.vectors.faulty import columns_of, faulty_out, faulty_psum
+from systolith.stimulus.stimulus import Case, make_cases
 from systolith.vectors.layout import FileSpec, Layout, lane_format, spec_files
-from systolith.vectors.machine import Ints, Machine
 from systolith.vectors.shape import Shape
-from systolith.vectors.stimulus import Case, make_cases
-from systolith.vectors.undetectable import Seen, proof
 
 RANDOM = 16  # seeds of random stimulus that are tried on what slips through
 

@@ -13,12 +13,12 @@ from onnx import TensorProto
 
 from conftest import pictures
 from network.nets import Builder, random_network
+from systolith.exports.onnx import run_onnx, save_onnx, to_onnx
 from systolith.formats import BadInput, IntFormat
 from systolith.frontends.lowering import lower
 from systolith.models import load
 from systolith.network import IntegerNetwork, Step
 from systolith.network.graph import Conv, Flatten, Input, Linear, Requantize
-from systolith.network.onnx import run_onnx, save_onnx, to_onnx
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds
 
@@ -207,6 +207,6 @@ def test_what_are_not_pictures(pixels: np.ndarray, vgg: IntegerNetwork) -> None:
 
 
 def test_importing_needs_neither_onnx_nor_onnxruntime() -> None:
-    code = "import sys, systolith.network.onnx; print({'onnx', 'onnxruntime', 'torch'} & set(sys.modules))"
+    code = "import sys, systolith.exports.onnx; print({'onnx', 'onnxruntime', 'torch'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

@@ -14,7 +14,7 @@ from systolith.network import Conv
 from systolith.vectors import find_layout, write_bundle
 from systolith.vectors.layout import Layout
 from systolith.vectors.read import geometry_of
-from systolith.vectors.variants import CHANGES, changed, consistent, kij_major, transpose
+from systolith.verdict.variants import CHANGES, changed, consistent, kij_major, transpose
 
 
 def layer(seed: int = 0) -> ArrayResult:

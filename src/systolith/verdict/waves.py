@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.formats import BadInput
-from systolith.vectors.dumps import How, Words
+from systolith.verdict.words import How, Words
 
 
 def sample(path: Path, how: How) -> tuple[Words, int]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from systolith.array import ArrayResult
 from systolith.array.sfp import relu
 from systolith.formats import IntFormat, wrapped
-from systolith.vectors.dumps import Dump, How, read_dumps, source_of
 from systolith.vectors.layout import Layout, VectorFile, spec_files
-from systolith.vectors.mistakes import Mistaken, contributions, mistakes, operands
+from systolith.verdict.dumps import Dump, read_dumps, source_of
+from systolith.verdict.mistakes import Mistaken, contributions, mistakes, operands
+from systolith.verdict.words import How
 
 Ints = NDArray[np.integer]
 _MOST = 3  # of mistakes named where none gives every word

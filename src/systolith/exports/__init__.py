@@ -1,0 +1,1 @@
+"""The integer network in other people's formats. Imports `network`."""

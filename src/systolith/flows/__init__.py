@@ -1,0 +1,1 @@
+"""What each verb does, as a function that returns a frozen report. Prints nothing; imports everything below."""
