@@ -24,6 +24,7 @@ from systolith.cli import (
     vectors,
     verify,
 )
+from systolith.cli.command import Grouped
 from systolith.version import __version__
 
 app = typer.Typer(
@@ -50,19 +51,23 @@ def _options(
     pass
 
 
-app.command("run")(run.run)
-app.command("vectors")(vectors.vectors)
-app.command("check")(check.check)
-app.command("grade")(grade.grade)
-app.command("convert")(convert.convert)
+COMMANDS = (
+    run.run,
+    vectors.vectors,
+    check.check,
+    grade.grade,
+    convert.convert,
+    simulate.simulate,
+    cosim.cosim,
+    info.info,
+    evaluate.evaluate,
+    lower.lower,
+    verify.verify,
+    train.train,
+)
+for command in COMMANDS:
+    app.command(command.__name__, cls=Grouped)(command)
 app.add_typer(layout.app, name="layout")
-app.command("simulate")(simulate.simulate)
-app.command("cosim")(cosim.cosim)
-app.command("info")(info.info)
-app.command("evaluate")(evaluate.evaluate)
-app.command("lower")(lower.lower)
-app.command("verify")(verify.verify)
-app.command("train")(train.train)
 
 
 def main() -> None:

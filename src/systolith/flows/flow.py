@@ -43,7 +43,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """The report as JSON values. Every field but those that `hidden` marks, by its name or the one `called` gives."""
+        """The report as JSON values: its fields, but for what `hidden`, `called` and `optional` say of them."""
         return {"schema": SCHEMA, "verb": self.verb, **_fields(self)}
 
     def to_json(self) -> str:

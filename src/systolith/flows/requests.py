@@ -1,4 +1,4 @@
-"""What each verb can be told: one dataclass a verb, of which Python's signature and the command line's options are made.
+"""What each verb can be told: a dataclass a verb, of which Python's signature and the command line's options are made.
 
 Standard library alone: the command line imports this before it knows which verb it is. Options that several verbs share
 are inherited. An option that a verb has no use for in some case is None unless it was given, so that it can be refused.
@@ -16,7 +16,7 @@ MODEL, PICTURE, LAYER, ARRAY, OUTPUT, RUNNING = "Model", "Picture", "Layer", "Ar
 
 
 class Progress(Protocol):
-    """Told how far a flow is: `what` is being done, `done` of `total`; with a total of 0, `what` is a sentence to show."""
+    """Told how far a flow is: `what` is being done, `done` of `total`; without a total it is a sentence to show."""
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None: ...
 
@@ -159,9 +159,9 @@ class CheckRequest(Request):
             "The dump",
         ),
     ] = None
-    radix: Annotated[
-        str | None, Option("Of a log's values: bin, hex or dec. [default: the layout's]", "The dump")
-    ] = None
+    radix: Annotated[str | None, Option("Of a log's values: bin, hex or dec. [default: the layout's]", "The dump")] = (
+        None
+    )
     signal: Annotated[str | None, Option("Of a waveform: the words, such as top.dut.out.", "The dump")] = None
     valid: Annotated[str | None, Option("Of a waveform: 1 where the signal is a word.", "The dump")] = None
     clock: Annotated[
@@ -173,8 +173,6 @@ class CheckRequest(Request):
 class GradeRequest(Request):
     """Simulate hardware faults; say which of them the golden files would reveal, and which slip through."""
 
-    bundles: Annotated[
-        Path, Option("A bundle, or a folder of bundles of one layer shape and array.", position="only")
-    ]
+    bundles: Annotated[Path, Option("A bundle, or a folder of bundles of one layer shape and array.", position="only")]
     faults: Annotated[int, Option("At most so many faults, of every kind some; drawn where there are more.")] = 50_000
     seed: Annotated[int, Option("Of the draw.")] = 0

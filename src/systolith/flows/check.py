@@ -1,0 +1,113 @@
+"""`check`: what RTL dumped against the golden vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from systolith.flows.common import require_extra
+from systolith.flows.flow import Report, called, flow, hidden
+from systolith.flows.requests import CheckRequest
+from systolith.formats import BadInput
+from systolith.vectors import find_layout, read_bundle
+from systolith.vectors.layout_file import layout_from
+from systolith.verdict.judge import Verdict, judge
+from systolith.verdict.words import RADIXES, WAVEFORMS, How
+
+
+@dataclass(frozen=True)
+class LevelCount:
+    """Of a level (psum, sfp, output): golden words, and how many of them the dump has differently."""
+
+    words: int
+    different: int
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What the first wrong word would be under a known mistake, and how many words that mistake gets right."""
+
+    value: str
+    words: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Report):
+    """What a dump holds beside the golden words.
+
+    Attributes:
+        levels: by level, in the order of the layout.
+        first: the first wrong word, explained, or "".
+        expected: what that word should be.
+        suspects: the known mistakes that give every word of the dump.
+        matched, words: how many words the best explanation gives, of how many.
+        closest: the mistakes that come nearest, where none gives every word.
+        would_be: what the first wrong word would be, by mistake.
+    """
+
+    verb: ClassVar[str] = "check"
+    bundle: Path
+    against: Path
+    levels: Mapping[str, LevelCount]
+    first: str
+    expected: str = field(metadata=hidden())
+    suspects: tuple[str, ...]
+    matched: int
+    words: int
+    closest: tuple[str, ...]
+    alternatives: Mapping[str, Alternative] = field(metadata=called("would_be"))
+
+
+@flow(CheckRequest)
+def check(request: CheckRequest) -> CheckReport:
+    """Compare what RTL dumped with a bundle's golden psums and outputs; explain the first wrong word.
+
+    Returns:
+        Words equal by level, the first wrong word down to its products, and the known mistake (weights transposed, ReLU
+        left out, ...) that would make exactly this dump.
+
+    Raises:
+        BadInput: the bundle or the dump cannot be read, or is of another layer.
+    """
+    if request.radix not in (None, *RADIXES):
+        raise BadInput(f"--radix {request.radix!r}: expected one of {', '.join(RADIXES)}")
+    bundle, against = Path(request.bundle), Path(request.against)
+    if against.suffix.lower() in WAVEFORMS:
+        require_extra("pywellen", "waves", f"check of a {against.suffix} file")
+    result, manifest = read_bundle(bundle)
+    own = f"{bundle}/manifest.json: layout"
+    layout = find_layout(request.layout) if request.layout else layout_from(manifest["layout"], own)
+    how = How(request.level, request.radix, request.signal, request.valid, request.clock)
+    found = judge(result, layout, against, how)
+    matched, words = found.matched
+    return CheckReport(
+        holds=found.holds,
+        verdict=_verdict(found),
+        bundle=bundle,
+        against=against,
+        levels={level.name: LevelCount(level.words, level.different) for level in found.levels},
+        first=found.first,
+        expected=found.expected,
+        suspects=tuple(found.suspects),
+        matched=matched,
+        words=words,
+        closest=tuple(one.name for one in found.closest),
+        alternatives={one.name: Alternative(one.value, one.words) for one in found.alternatives},
+    )
+
+
+def _verdict(found: Verdict) -> str:
+    matched, total = found.matched
+    if found.holds:
+        return f"all equal: {total:,} words"
+    if found.suspects:
+        suspects = " or ".join(f"'{name}'" for name in found.suspects)
+        return f"NOT EQUAL: matches {suspects} at {matched:,} of {total:,} words"[:190]
+    wrong = sum(level.different for level in found.levels)
+    said = f"NOT EQUAL: {wrong:,} words wrong, {total:,} expected; no mistake known here makes them"
+    if found.closest:
+        best = found.closest[0]
+        said += f" all; closest: '{best.name}' at {best.words:,} of {total:,} words"
+    return said[:190]

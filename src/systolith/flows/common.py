@@ -1,0 +1,145 @@
+"""What several flows do: find the picture, the network, its layers, and the array that the options describe."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import ArraySpec, Mapping, Schedule
+from systolith.array.spec import parse_size
+from systolith.flows.requests import Array, Lanes, OnePicture, Progress, Streaming
+from systolith.formats import BadInput
+from systolith.network import Conv, IntegerNetwork
+from systolith.network.file import network_of
+from systolith.network.graph import Linear
+from systolith.pictures import read_picture
+from systolith.store import ASSETS, is_checkpoint, load_model_file, model_path
+
+NODE_HEADINGS = ("name", "node", "takes", "shape", "result", "detail")
+
+
+def require_extra(module: str, extra: str, verb: str) -> None:
+    """Raise `BadInput` with the line to type if `module` is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
+
+
+def go_without(owner: str, options: dict[str, Any]) -> None:
+    """Raise `BadInput` if one of `options`, by flag, was given (neither None nor False): `owner` has no use for it."""
+    given = [flag for flag, value in options.items() if value is not None and value is not False]
+    if given:
+        raise BadInput(f"{owner} goes without {', '.join(given)}")
+
+
+def find_picture(request: OnePicture, progress: Progress) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    """uint8 (3, 32, 32), a name for people, and notes on conversions, which are told too."""
+    pixels, source, notes = _picture(request.image, request.data, request.index)
+    for text in notes:
+        progress(f"{source}: {text}")
+    return pixels, source, notes
+
+
+def _picture(image: Path | None, data: str | None, index: int | None) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    if image is not None and data is not None:
+        raise BadInput("expected --image or --data, found both")
+    if index is not None and data is None:
+        raise BadInput("--index picks a picture of a data set: expected --data with it")
+    if data is not None:
+        from systolith.training.data import load_data
+
+        pictures, index = load_data(data, "test"), index or 0
+        if not 0 <= index < len(pictures):
+            raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
+        label = pictures.classes[pictures.labels[index]]
+        return pictures.images[index], f"{pictures.source} picture {index}, labelled {label}", ()
+    if image is None:
+        return read_picture(ASSETS / "cat.png")[0], "the shipped cat.png", ()
+    pixels, notes = read_picture(image)
+    return pixels, Path(image).name, notes
+
+
+def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]:
+    """The integer network of a shipped model, a model file or a checkpoint, and the metadata of its run.
+
+    Without torch where the file holds it; lowered now where it does not.
+    """
+    network, metadata = stored_network(model)
+    if network is not None:
+        return network, metadata
+    require_extra("torch", "torch", f"{verb} of a model that is not lowered yet (`systolith lower` writes one)")
+    from systolith.frontends.lowering import lower
+    from systolith.models import load
+
+    trained, run = load(model)
+    return lower(trained).network, dict(run)
+
+
+def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
+    """The integer network in a model's file, None where it holds none, and the metadata of the run."""
+    path = model_path(model)
+    if is_checkpoint(path):
+        return None, {}
+    file = load_model_file(path)
+    return network_of(file, path), dict(file.run)
+
+
+def find_layer(network: IntegerNetwork, layer: str) -> Conv | Linear:
+    """The layer with weights of that name; `BadInput` naming those there are."""
+    if layer not in network.layers:
+        raise BadInput(f"no layer {layer!r} in this network; its layers are {', '.join(network.layers)}")
+    return network.layers[layer]
+
+
+def find_layers(network: IntegerNetwork, layer: str) -> dict[str, Conv | Linear]:
+    """The layers of `--layer`, by name: one, several with commas between, or "all"; `BadInput` as `find_layer`."""
+    names = list(network.layers) if layer == "all" else layer.split(",")
+    if len(set(names)) < len(names):
+        raise BadInput(f"--layer {layer}: a layer stands there twice")
+    return {name: find_layer(network, name) for name in names}
+
+
+def as_conv(node: Conv | Linear, act: NDArray[np.integer]) -> tuple[Conv, NDArray[np.int16]]:
+    """The layer as the array sees it, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
+    conv = node.as_conv() if isinstance(node, Linear) else node
+    return conv, np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
+
+
+def make_spec(request: Array, psum_bits: str = "16") -> ArraySpec:
+    """The array that the options describe; `auto` psum bits are left wide until `settle` sees the layer.
+
+    Args:
+        request: the options.
+        psum_bits: where they do not say it.
+    """
+    rows, cols = parse_size(request.array)
+    wanted = str(request.psum_bits or psum_bits)
+    try:
+        width = 48 if wanted == "auto" else int(wanted)
+    except ValueError:
+        raise BadInput(f"--psum-bits {wanted!r}: expected a number or auto") from None
+    return ArraySpec(rows, cols, request.act_bits, request.weight_bits, width, overflow=request.overflow)
+
+
+def lanes_of(request: Lanes) -> ArraySpec:
+    """The array of options that say nothing of psums."""
+    rows, cols = parse_size(request.array)
+    return ArraySpec(rows, cols, request.act_bits, request.weight_bits, 16)
+
+
+def make_schedule(request: Streaming) -> Schedule:
+    """What the core is told to do."""
+    if request.schedule not in ("useful", "whole"):
+        raise BadInput(f"--schedule {request.schedule!r}: expected useful or whole")
+    return Schedule(request.schedule == "useful", request.drained)
+
+
+def settle(spec: ArraySpec, psum_bits: str | None, conv: Conv, height: int, width: int) -> ArraySpec:
+    """With `--psum-bits auto` the spec with the least width that can never overflow; else `spec`."""
+    if psum_bits != "auto":
+        return spec
+    return replace(spec, psum_bits=max(2, *Mapping(conv, spec, height, width).least_psum_bits()))

@@ -1,0 +1,120 @@
+"""Layers of a network with the activations that they really see, one or all, for one picture or several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import ArraySpec, Mapping
+from systolith.array.spec import widened
+from systolith.flows.common import as_conv, find_layers, find_network, find_picture, make_spec, settle
+from systolith.flows.requests import Array, OnePicture, Progress
+from systolith.formats import BadInput
+from systolith.network import Conv
+from systolith.network.reference import run as execute
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A layer to put on an array.
+
+    Attributes:
+        place: below an output folder; "" for a single layer.
+        conv: the layer.
+        act: its activations, codes (C, H, W).
+        spec: the array, as wide as the layer needs where the options leave that open.
+    """
+
+    place: str
+    conv: Conv
+    act: NDArray[np.integer]
+    spec: ArraySpec
+
+
+def layers_of(
+    model: str,
+    layer: str,
+    images: Sequence[Path],
+    data: str | None,
+    index: str | None,
+    array: Array,
+    verb: str,
+    progress: Progress,
+    executed: bool = True,
+) -> Iterator[Found]:
+    """The layers of `--layer`, for each picture.
+
+    Args:
+        layer: names with commas between, or "all": then a layer of wider codes gets wider lanes, and where nothing is
+            said of psums, one whose sums could overflow gets a wider accumulator; `progress` is told.
+        images: picture files, more than one only without `index`.
+        index: numbers of pictures in `data`, such as "0-2,7".
+        executed: without, no picture is taken and all activations are 0.
+
+    Raises:
+        BadInput: no such layer, picture or number.
+    """
+    spec = make_spec(array)
+    grow = array.psum_bits is None and array.overflow == "error"
+    network, _ = find_network(model, verb)
+    nodes = find_layers(network, layer)
+    taken = {name: network[name].inputs[0] for name in nodes}
+    size = network.values[network.input.name].shape
+    nothing = [("", np.zeros(size, dtype=np.uint8))]
+    pictures = list(_pictures(images, data, index, progress)) if executed else nothing
+    for folder, pixels in pictures:
+        if executed:
+            results = execute(network, pixels[None], *taken.values())
+        else:
+            results = {name: np.zeros((1, *network.values[name].shape), dtype=np.int64) for name in taken.values()}
+        for name, node in nodes.items():
+            conv, act = as_conv(node, results[taken[name]][0])
+            wide = _widened(spec, conv, act, grow, progress) if layer == "all" else spec
+            wide = settle(wide, array.psum_bits, conv, *act.shape[1:])
+            parts = [folder] * (len(pictures) > 1) + [name] * (len(nodes) > 1 or layer == "all")
+            yield Found("/".join(parts), conv, act, wide)
+
+
+def _widened(spec: ArraySpec, conv: Conv, act: NDArray[np.integer], grow: bool, progress: Progress) -> ArraySpec:
+    """The array with lanes that take the layer, and (`grow`) accumulators that it cannot overflow."""
+    wide = widened(conv, spec)
+    if grow:
+        wide = replace(wide, psum_bits=max(spec.psum_bits, *Mapping(conv, wide, *act.shape[1:]).least_psum_bits()))
+    if wide != spec:
+        lanes = f"{wide.act_bits}-bit activations, {wide.weight_bits}-bit weights, {wide.psum_bits}-bit psums"
+        progress(f"{conv.name} is wider: {lanes}")
+    return wide
+
+
+def _pictures(
+    images: Sequence[Path], data: str | None, index: str | None, progress: Progress
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """A name for a folder and the pixels, one a picture."""
+    if len(images) > 1:
+        chosen = [(Path(path).stem, OnePicture(image=path, data=data)) for path in images]
+        if len({name for name, _ in chosen}) < len(chosen):
+            raise BadInput("--image: two pictures of one name would share a folder")
+    else:
+        numbers = _numbers(index) if index is not None else [None]
+        image = images[0] if images else None
+        chosen = [(f"picture{n}", OnePicture(image=image, data=data, index=n)) for n in numbers]
+    for name, which in chosen:
+        yield name, find_picture(which, progress)[0]
+
+
+def _numbers(text: str) -> list[int]:
+    """ "0-2,7" to [0, 1, 2, 7]."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise BadInput(f"--index {text!r}: expected numbers such as 7 or 0-9,12")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(numbers)) < len(numbers):
+        raise BadInput(f"--index {text!r}: a picture stands there twice")
+    return numbers
