@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 from typer.core import TyperCommand
 
-from systolith.flows.requests import OUTPUT, Option, options_of
+from systolith.flows.requests import ARRAY, LAYER, MODEL, OUTPUT, PICTURE, RUNNING, Option, options_of
 
 if TYPE_CHECKING:
     from systolith.flows.flow import Report
@@ -35,10 +35,15 @@ class Grouped(TyperCommand):
             argument = param.param_type_name == "argument"
             title = "Arguments" if argument else getattr(param, "rich_help_panel", None) or "Options"
             groups.setdefault(title, []).append(record)
-        # What belongs to no subject, --help among it, comes last.
-        for title in sorted(groups, key=lambda title: (title != "Arguments", title == "Options")):
+        # A verb's own subjects first, what all have next; what belongs to no subject, --help among it, comes last.
+        for title in sorted(groups, key=_place):
             with formatter.section(title):
                 formatter.write_dl(groups[title])
+
+
+def _place(title: str) -> int:
+    order = ("Arguments", MODEL, PICTURE, LAYER, "", ARRAY, RUNNING, OUTPUT, "Options")
+    return order.index(title if title in order else "")
 
 
 def verb(request: type) -> Callable[[Callable[..., Shown]], Callable[..., None]]:

@@ -176,3 +176,130 @@ class GradeRequest(Request):
     bundles: Annotated[Path, Option("A bundle, or a folder of bundles of one layer shape and array.", position="only")]
     faults: Annotated[int, Option("At most so many faults, of every kind some; drawn where there are more.")] = 50_000
     seed: Annotated[int, Option("Of the draw.")] = 0
+
+
+# Of a network: which model, by name, file or checkpoint.
+AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
+TorchModel = Annotated[
+    str, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
+]
+
+
+@dataclass(frozen=True)
+class RunRequest(Array, OnePicture, Forcing, Request):
+    """Take a picture through a trained network, map one layer on the array, check every step, write golden vectors."""
+
+    model: Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL)] = DEFAULT_MODEL
+    layer: Annotated[str, Option("The layer to map, such as features.27.", MODEL)] = DEFAULT_LAYER
+    layout: Annotated[
+        str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)
+    ] = "course"
+    out: Annotated[Path, Option("The bundle's folder.", OUTPUT)] = Path("build/run")
+
+
+@dataclass(frozen=True)
+class SimulateRequest(Array, OnePicture, Streaming, Request):
+    """Predict every clock of a network on the array, step all registers of the array, and compare the two."""
+
+    model: AnyModel = DEFAULT_MODEL
+    layer: Annotated[str, Option("One layer, several with commas between, or `all`.", MODEL)] = "all"
+    values: Annotated[
+        bool,
+        Option(
+            "Step every register with the picture's codes and compare; or only predict.", RUNNING, off="--no-values"
+        ),
+    ] = True
+    l0_depth: Annotated[int | None, Option("Words of the L0. [default: 2]", ARRAY)] = None
+    ofifo_depth: Annotated[int | None, Option("Words of a column of the OFIFO. [default: the columns]", ARRAY)] = None
+    act_depth: Annotated[int | None, Option("Words of the activation memory. [default: as needed]", ARRAY)] = None
+    weight_depth: Annotated[int | None, Option("Words of the weight memory. [default: as needed]", ARRAY)] = None
+    psum_depth: Annotated[int | None, Option("Words of the psum memory. [default: as needed]", ARRAY)] = None
+
+
+@dataclass(frozen=True)
+class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
+    """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
+
+    model: Annotated[
+        str | None,
+        Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
+    ] = None
+    layer: Annotated[
+        str | None,
+        Option(
+            "A layer, several with commas between, or `all`: an inference, layer after layer. "
+            f"[default: {DEFAULT_LAYER}]",
+            MODEL,
+        ),
+    ] = None
+    random: Annotated[
+        int | None, Option("Instead: so many made-up layers, of any shape, sign, stride and overflow.", MODEL)
+    ] = None
+    seed: Annotated[int | None, Option("Of --random. [default: 0]", MODEL)] = None
+    requantize: Annotated[str, Option("How the core makes codes: thresholds, or fixed (M, B, S).", ARRAY)] = (
+        "thresholds"
+    )
+    sim: Annotated[
+        str, Option("auto (Verilator, else Icarus), icarus, verilator, or the path of one's compiler.", RUNNING)
+    ] = "auto"
+    core: Annotated[Path | None, Option("A folder with your version of the core's .sv files.", RUNNING)] = None
+    waves: Annotated[Path | None, Option("Write every signal to this .fst or .vcd (of a single layer).", OUTPUT)] = None
+    out: Annotated[Path | None, Option("Keep the vectors and what the core dumped in this folder.", OUTPUT)] = None
+    timeout: Annotated[float, Option("Seconds that a simulation may take.", RUNNING)] = 900
+    jobs: Annotated[int, Option("Compilers and simulators at a time.", RUNNING)] = 2
+
+
+@dataclass(frozen=True)
+class VerifyRequest(Size, Request):
+    """Prove every threshold of the integer network, and compare every activation code with the trained network's."""
+
+    model: TorchModel = DEFAULT_MODEL
+    network: Annotated[Path | None, Option("The integer network's file. [default: the model's own]", MODEL)] = None
+    data: Annotated[str | None, Option("A data set: a folder or a hub name.", PICTURE)] = None
+    limit: Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)] = 0
+    executor: Annotated[
+        str, Option("What runs the integers: fast, reference (NumPy), or onnx (onnxruntime).", RUNNING)
+    ] = "fast"
+    psum_bits: Annotated[
+        int | None, Option("Also say what accumulators of so many bits would do to accuracy.", ARRAY)
+    ] = None
+
+
+@dataclass(frozen=True)
+class LowerRequest(Forcing, Request):
+    """Turn a trained model into a network of integers, prove its thresholds, and write both into one file."""
+
+    model: TorchModel = DEFAULT_MODEL
+    out: Annotated[Path | None, Option("The file to write (.safetensors).", OUTPUT)] = None
+    integers_only: Annotated[
+        bool, Option("Leave the trained floats (scales, batch norms) out of the file.", OUTPUT)
+    ] = False
+    fixed_point: Annotated[bool, Option("Find the smallest exact (M, B, S) of every channel, too.")] = False
+    multiplier_bits: Annotated[int, Option("The most that M may need with --fixed-point.", least=2, most=32)] = 32
+    onnx: Annotated[Path | None, Option("Also export to ONNX, integer operators only.", OUTPUT)] = None
+
+
+@dataclass(frozen=True)
+class EvaluateRequest(Request):
+    """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
+
+    model: TorchModel = DEFAULT_MODEL
+    data: Annotated[str, Option("A data set: a folder or a hub name.", PICTURE)] = ""
+    limit: Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)] = 0
+
+
+@dataclass(frozen=True)
+class TrainRequest(Request):
+    """Train a network by a recipe: leaves checkpoints, log, curves and model.safetensors in --out."""
+
+    recipe: Annotated[str, Option("The name of a recipe, such as vgg16-w4a4-s8.", position="only")]
+    data: Annotated[str, Option("A data set: a folder or a hub name.")]
+    out: Annotated[Path, Option("The run's folder.", OUTPUT)]
+    resume: Annotated[bool, Option("Go on with the run in --out.", OUTPUT)] = False
+    changes: Annotated[list[str] | None, Option("key=value, overrides the recipe; repeatable.", flag="--set")] = None
+    bits: Annotated[int | None, Option("32: the recipe's float twin.")] = None
+    holdout: Annotated[int, Option("Training pictures kept out, to measure on.")] = 1000
+    stages: Annotated[Path | None, Option("Where runs that this one stands on live. [default: OUT/stages]", OUTPUT)] = (
+        None
+    )
+    minutes: Annotated[float, Option("Between checkpoints in an epoch.", flag="--checkpoint-minutes")] = 10.0

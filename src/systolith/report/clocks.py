@@ -7,11 +7,19 @@ from dataclasses import fields
 from pathlib import Path
 
 from systolith.array.account import Split
+from systolith.flows.common import require_extra
 from systolith.formats import BadInput
 from systolith.store import atomic_file
 
 FORMATS = (".svg", ".png")
 _COLOURS = ("tab:orange", "tab:blue", "lightsteelblue", "tab:gray", "tab:green", "tab:red")
+
+
+def require_drawable(picture: Path) -> None:
+    """Raise `BadInput` now for what could not be drawn when everything is done."""
+    if picture.suffix.lower() not in FORMATS:
+        raise BadInput(f"--plot {picture}: expected a name that ends in {' or '.join(FORMATS)}")
+    require_extra("matplotlib", "train", "simulate --plot")
 
 
 def plot_clocks(splits: Mapping[str, Split], title: str, picture: Path) -> None:

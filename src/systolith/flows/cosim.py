@@ -1,0 +1,351 @@
+"""`cosim`: layers on the core in a real simulator, every word and every clock compared."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array import Schedule, run_layer
+from systolith.array.account import Depths, require_capacity
+from systolith.flows.common import (
+    as_conv,
+    find_layers,
+    find_network,
+    find_picture,
+    go_without,
+    make_schedule,
+    make_spec,
+)
+from systolith.flows.flow import Report, called, flow, hidden, optional
+from systolith.flows.requests import DEFAULT_LAYER, DEFAULT_MODEL, CosimRequest, Progress
+from systolith.flows.stress import StressReport, run_stress
+from systolith.formats import BadInput
+from systolith.network import Conv, IntegerNetwork
+from systolith.network.reference import run as execute
+from systolith.pictures import CIFAR10_CLASSES
+from systolith.rtl.layer import explain, layout
+from systolith.rtl.network import Planned, Ran, build_all, plan, run_network, run_one
+from systolith.rtl.simulators import WAVES, Simulator, find_simulator
+from systolith.store import atomic_file, atomic_folder, require_free
+from systolith.verdict.judge import judge
+from systolith.verdict.words import How
+
+_MOST_JUDGED = 100_000
+"""Psum words of a layer in which a known mistake is still looked for."""
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """A layer's run on the core: what was compared, how much of it is equal, and the clocks.
+
+    `words` counts an output twice, before and after ReLU; `network` compares what the network itself has there.
+    """
+
+    layer: str
+    channels: tuple[int, int]
+    map: tuple[int, int]
+    array: Mapping[str, Any]
+    passes: int
+    psums: int
+    outputs: int
+    codes: int
+    words: int
+    equal: Mapping[str, int]
+    clocks: int
+    predicted: int
+    timestamps: int
+    network: Mapping[str, int] | None
+    seconds: float
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosimReport(Report):
+    """What the core made of the layers, beside what it should.
+
+    Attributes:
+        simulator: its name, version and command.
+        schedule: what streamed, and whether passes waited.
+        layers: each layer's run, up to the first that differs.
+        words, timestamps, clocks, predicted: sums over the layers.
+        seconds: of building and of running.
+        number, network_class: of a whole inference, the core's class and the network's.
+        why: what is known of the first difference, a sentence each.
+        several: more than one layer was planned.
+    """
+
+    verb: ClassVar[str] = "cosim"
+    simulator: Mapping[str, str]
+    schedule: Mapping[str, Any]
+    layers: tuple[LayerRun, ...]
+    words: int
+    timestamps: int
+    clocks: int
+    predicted: int
+    seconds: Mapping[str, float]
+    number: int | None = field(default=None, metadata={**called("class"), **optional()})
+    network_class: int | None = field(default=None, metadata=optional())
+    why: tuple[str, ...]
+    several: bool = field(metadata=hidden())
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What is to be run, and how; `values` are what the network's own nodes make of the picture."""
+
+    simulator: Simulator
+    network: IntegerNetwork
+    pixels: NDArray[np.uint8]
+    values: dict[str, NDArray[np.int64]]
+    planned: list[Planned]
+    schedule: Schedule
+    jobs: int
+    core: Path | None
+    waves: str
+    timeout: float
+    progress: Progress
+
+
+@flow(CosimRequest)
+def cosim(request: CosimRequest) -> CosimReport | StressReport:
+    """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each.
+
+    Returns:
+        Words and timestamps equal, layer by layer; with `random` a `StressReport`.
+
+    Raises:
+        BadInput: no such model, layer or picture; no simulator; a layer that the core cannot hold.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.cosim("vgg16-w4a4-s8", layer="features.27", sim="icarus")
+        >>> report.clocks == report.predicted, report.words
+        (True, 192)
+    """
+    how = make_schedule(request)
+    if request.requantize not in ("thresholds", "fixed"):
+        raise BadInput(f"--requantize {request.requantize!r}: expected thresholds or fixed")
+    core = None if request.core is None else Path(request.core)
+    if core is not None and not (core / "core.sv").is_file():
+        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
+    if request.random is not None:
+        return run_stress(request, core)
+    go_without("a layer of a network (no --random given)", {"--seed": request.seed})
+    layer = request.layer or DEFAULT_LAYER
+    several = layer == "all" or "," in layer
+    waves = None if request.waves is None else Path(request.waves)
+    out = None if request.out is None else Path(request.out)
+    if request.jobs < 1:
+        raise BadInput(f"--jobs {request.jobs}: expected at least 1")
+    if waves is not None and waves.suffix[1:] not in WAVES:
+        raise BadInput(f"--waves {waves}: expected a name that ends in .{' or .'.join(WAVES)}")
+    if several and waves:
+        raise BadInput(f"--waves and --diagram are of a single layer, found --layer {layer}")
+    if out is not None:
+        require_free(out, request.force)
+    bits = request.psum_bits or ("auto" if several else "16")
+    spec = make_spec(request, bits)
+    simulator = find_simulator(_writes(request.sim, waves))
+    pixels, _, notes = find_picture(request, request.progress)
+    network, _ = find_network(request.model or DEFAULT_MODEL, "cosim")
+    nodes = find_layers(network, layer)
+    names = [name for name, node in nodes.items() if layer != "all" or isinstance(node, Conv)]
+    if not names:
+        raise BadInput("--layer all: no convolution in this network; --layer NAME takes a linear layer")
+    planned = plan(network, names, spec, bits == "auto", request.requantize == "fixed", widen=layer == "all")
+    for one in planned:
+        require_capacity(one.mapping, how, Depths())
+    kind = waves.suffix[1:] if waves else ""
+    until = () if layer == "all" else [network[name].inputs[0] for name in names]
+    values = execute(network, pixels[None], *until)
+    run = _Run(
+        *(simulator, network, pixels, values, planned, how, request.jobs, core, kind, request.timeout),
+        progress=request.progress,
+    )
+    begin = time.perf_counter()
+    cores = build_all(simulator, planned, request.jobs, core=core, waves=kind)
+    built = time.perf_counter() - begin
+    request.progress(
+        f"{cores} core{'s' * (cores > 1)} compiled by {simulator.name} {simulator.version} in {built:.1f} s"
+    )
+    begin = time.perf_counter()
+    kept = atomic_folder(out, request.force) if out is not None else tempfile.TemporaryDirectory(prefix="systolith-")
+    with kept as made:
+        ran, found = _run_all(run, Path(made), keep=out is not None, whole=layer == "all")
+        seconds = time.perf_counter() - begin
+        why = [] if ran[-1].holds else _explain(run, ran[-1], Path(made))
+        _keep_waves(Path(made), out, waves)
+    return _report(run, ran, found, {"build": round(built, 2), "run": round(seconds, 2)}, tuple(why), notes)
+
+
+def _writes(sim: str, waves: Path | None) -> str:
+    """The simulator to take: for waveforms Icarus, which needs no core compiled anew for them."""
+    return "icarus" if sim == "auto" and waves and shutil.which("iverilog") else sim
+
+
+def _keep_waves(made: Path, out: Path | None, waves: Path | None) -> None:
+    """Copy the waveform out of the run's folder; what lies inside `out` goes there with it."""
+    if waves is None:
+        return
+    inside = out is not None and waves.resolve().is_relative_to(out.resolve())
+    place = made / waves.resolve().relative_to(out.resolve()) if inside and out is not None else waves
+    found = made / f".waves{waves.suffix}"
+    with atomic_file(place) as temporary:
+        shutil.copyfile(found, temporary)
+    found.unlink(missing_ok=True)
+
+
+def _act(run: _Run, planned: Planned) -> NDArray[np.integer]:
+    """What the network gives the layer, codes (C, H, W)."""
+    taken = run.values[run.network[planned.name].inputs[0]][0]
+    return as_conv(run.network.layers[planned.name], taken)[1]
+
+
+def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], int | None]:
+    """Every layer's run, up to the first that differs; and the class, of a whole inference."""
+    ran: list[Ran] = []
+    total = sum(run.schedule.clocks(one.mapping) for one in run.planned)
+
+    def ended(one: Ran) -> None:
+        ran.append(one)
+        run.progress("clocks", sum(run.schedule.clocks(r.planned.mapping) for r in ran), total)
+
+    if not whole:
+        _run_alone(run, folder, keep, ended)
+        # The one that differs stands last: it is what is explained.
+        return sorted(ran, key=lambda one: (not one.holds, run.planned.index(one.planned))), None
+    inference = run_network(
+        *(run.simulator, run.network, run.pixels, run.values, run.planned, folder, run.schedule),
+        core=run.core,
+        keep=keep,
+        timeout=run.timeout,
+    )
+    for one in inference:
+        if isinstance(one, int):
+            return ran, one
+        ended(one)
+    return ran, None
+
+
+def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]) -> None:
+    """Layers that take what the network gives them, side by side."""
+    waves = folder / f".waves.{run.waves}" if run.waves else None
+
+    def one(planned: Planned) -> Ran:
+        place = folder / planned.name if len(run.planned) > 1 else folder
+        place.mkdir(exist_ok=True)
+        how = run.schedule, None, 1 if keep else 0, waves, run.core, run.timeout
+        return run_one(run.simulator, planned, _act(run, planned), place, *how)
+
+    if len(run.planned) == 1:  # in this thread: what stops us stops the simulator
+        ended(one(run.planned[0]))
+        return
+    with ThreadPoolExecutor(run.jobs) as pool:
+        for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
+            ended(future.result())
+
+
+def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
+    """Why a layer does not hold: the first of each kind that is wrong, and the known mistake that would do that."""
+    planned, mapping = ran.planned, ran.planned.mapping
+    why = explain(mapping, run.schedule, ran.outcome, planned.code_bits)
+    if ran.equal is not None and not ran.equal.holds:
+        why.append(ran.equal.first)
+    wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
+    if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
+        return why
+    act = _act(run, planned)
+    place = folder / "explained"
+    place.mkdir()
+    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core, run.timeout)
+    level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
+    verdict = judge(run_layer(mapping.conv, act, mapping.spec), layout(run.schedule), place / log, How(level, "bin"))
+    shutil.rmtree(place)
+    right = verdict.matched
+    why += [f"it matches '{name}' at {right[0]:,} of {right[1]:,} words" for name in verdict.suspects]
+    return why + [f"closest is '{one.name}', at {one.words:,} of {right[1]:,} words" for one in verdict.closest]
+
+
+def _report(
+    run: _Run,
+    ran: list[Ran],
+    found: int | None,
+    seconds: dict[str, float],
+    why: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> CosimReport:
+    layers = tuple(_layer_run(run, one) for one in ran)
+    expected = None if found is None else int(run.values[run.network.steps[-1].name][0])
+    holds = len(ran) == len(run.planned) and all(one.holds for one in ran) and found == expected
+    sim = run.simulator
+    words, timestamps, clocks, predicted = (
+        sum(getattr(one, key) for one in layers) for key in ("words", "timestamps", "clocks", "predicted")
+    )
+    if holds:
+        verdict = f"all equal: {words:,} words and {timestamps:,} timestamps, {clocks:,} clocks"
+        if found is not None:
+            classes = run.network.values[run.network.steps[-2].name].shape
+            name = CIFAR10_CLASSES[found] if classes == (len(CIFAR10_CLASSES),) else str(found)
+            verdict += f", class {name} as the network's"
+        verdict += f" ({sim.name} {sim.version})"
+    else:
+        bad = next((one.layer for one in layers if not one.holds), None)
+        verdict = f"NOT EQUAL: {bad}: {why[0] if why else 'differs'}"[:190]
+        if bad is None:
+            verdict = f"NOT EQUAL: class {found} from the core, {expected} from the network"
+    return CosimReport(
+        holds=holds,
+        verdict=verdict,
+        notes=notes,
+        simulator={"name": sim.name, "version": sim.version, "command": sim.command},
+        schedule={"streamed": "useful" if run.schedule.useful else "whole", "drained": run.schedule.drained},
+        layers=layers,
+        words=words,
+        timestamps=timestamps,
+        clocks=clocks,
+        predicted=predicted,
+        seconds=seconds,
+        number=found,
+        network_class=expected,
+        why=why,
+        several=len(run.planned) > 1,
+    )
+
+
+def _layer_run(run: _Run, ran: Ran) -> LayerRun:
+    mapping, outcome = ran.planned.mapping, ran.outcome
+    spec, psums, outputs = mapping.spec, ran.outcome.psums[1], ran.outcome.outputs[1]
+    codes = outputs if ran.planned.requantize is not None else 0
+    (came, out_came), wrong = (min(outcome.psums), min(outcome.outputs)), outcome.wrong
+    equal = {"psums": came - wrong[0], "outputs": out_came - wrong[1], "relu": out_came - wrong[2]}
+    equal |= {"codes": min(out_came, codes) - wrong[3], "times": came + out_came + min(outcome.events) - outcome.late}
+    compared = None
+    if ran.equal is not None:
+        compared = {"compared": ran.equal.compared, "different": ran.equal.different}
+    return LayerRun(
+        layer=ran.planned.name,
+        channels=(mapping.conv.in_channels, mapping.conv.out_channels),
+        map=(mapping.height, mapping.width),
+        array={"size": str(spec), "act": spec.act_bits, "weight": spec.weight_bits, "psum": spec.psum_bits},
+        passes=mapping.passes,
+        psums=psums,
+        outputs=outputs,
+        codes=codes,
+        words=psums + 2 * outputs + codes,
+        equal=equal,
+        clocks=outcome.clocks,
+        predicted=run.schedule.clocks(mapping),
+        timestamps=outcome.timestamps,
+        network=compared,
+        seconds=round(ran.seconds, 3),
+        holds=ran.holds,
+    )

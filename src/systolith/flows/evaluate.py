@@ -1,0 +1,106 @@
+"""`evaluate`: accuracy of the quantized network, fp32, codes first."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.flows.common import require_extra
+from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.requests import EvaluateRequest
+from systolith.formats import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReport(Report):
+    """How often a network is right.
+
+    Attributes:
+        accuracy, standard_error: share of right answers, 0..1, and how far chance alone moves it: sqrt(p*(1 - p)/total).
+        correct, total: pictures.
+        per_class: by the class that a picture is of.
+        classes: names, in the order of the confusion matrix.
+        confusion: int64 (class, answer).
+        model, data, images_per_s, run: what was measured, how fast, and the metadata of the model's run.
+        quantized: the network has quantized layers.
+    """
+
+    verb: ClassVar[str] = "evaluate"
+    accuracy: float
+    standard_error: float
+    correct: int
+    total: int
+    per_class: Mapping[str, float]
+    classes: tuple[str, ...]
+    confusion: NDArray[np.int64]
+    model: str
+    data: str
+    images_per_s: float
+    run: Mapping[str, Any]
+    quantized: bool = field(metadata=hidden())
+
+
+@flow(EvaluateRequest)
+def evaluate(request: EvaluateRequest) -> EvaluateReport:
+    """Measure a model on the test split of a data set: fp32, codes first.
+
+    Returns:
+        Accuracy with its standard error, per class, and the confusion matrix.
+
+    Raises:
+        BadInput: no such model or data, or classes that are not the model's.
+    """
+    require_extra("torch", "torch", "evaluate")
+    import torch
+
+    from systolith.models import load
+    from systolith.quant import quant_layers
+    from systolith.training.data import load_data
+    from systolith.training.loop import predict
+
+    model = request.model
+    network, run = load(model)
+    pictures = load_data(request.data, "test")
+    known = run.get("classes")
+    if known and list(pictures.classes) != list(known):
+        raise BadInput(f"{pictures.source} has the classes {', '.join(pictures.classes)}, {model} {', '.join(known)}")
+    if len(pictures.classes) > network.config.classes:
+        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {network.config.classes}")
+    total = min(request.limit, len(pictures)) if request.limit > 0 else len(pictures)
+    images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
+    begin, answers = time.perf_counter(), []
+    for part in images.split(500):
+        answers.append(predict(network, part).numpy())
+        request.progress("evaluating", sum(map(len, answers)), total)
+    rate = total / (time.perf_counter() - begin)
+    # A network may know more classes than the data set names, never fewer.
+    size = max(len(pictures.classes), network.config.classes)
+    names = (*pictures.classes, *(str(i) for i in range(len(pictures.classes), size)))
+    confusion = np.zeros((size, size), dtype=np.int64)
+    np.add.at(confusion, (labels, np.concatenate(answers)), 1)
+    correct, counts = int(confusion.trace()), confusion.sum(1)
+    accuracy, quantized = correct / total, bool(quant_layers(network))
+    error = math.sqrt(accuracy * (1 - accuracy) / total)
+    how = "quantized, fp32, codes first" if quantized else "float"
+    return EvaluateReport(
+        holds=True,
+        verdict=f"{accuracy:.2%} +- {error:.2%}: {correct:,} of {total:,} correct ({how})",
+        accuracy=accuracy,
+        standard_error=error,
+        correct=correct,
+        total=total,
+        per_class={name: int(confusion[i, i]) / int(counts[i]) for i, name in enumerate(names) if counts[i]},
+        classes=names,
+        confusion=confusion,
+        model=model,
+        data=pictures.source,
+        images_per_s=round(rate, 1),
+        run=dict(run),
+        quantized=quantized,
+    )

@@ -1,0 +1,119 @@
+"""`lower`: a trained model to its integer network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from systolith.flows.common import NODE_HEADINGS, require_extra
+from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.requests import LowerRequest
+from systolith.formats import BadInput
+from systolith.network import IntegerNetwork
+from systolith.network.file import add_network, save_network
+from systolith.network.requantize import to_fixed_point
+from systolith.store import save_model_file
+
+
+@dataclass(frozen=True)
+class FixedPointBits:
+    """Of a requantization as `(acc*M + B) >> S`: its channels, and the bits that M, B and the sum need."""
+
+    name: str
+    channels: int
+    multiplier_bits: int
+    bias_bits: int
+    sum_bits: int
+    most_shift: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowerReport(Report):
+    """The integer network of a model.
+
+    Attributes:
+        model: what was lowered.
+        steps: its nodes: name, node, takes, shape, result, detail.
+        channels, points: those with thresholds, and accumulators at which the thresholds were proved.
+        fixed_point: by requantization, where asked for.
+        files: those written; none unless everything is proved.
+        network: the integer network itself.
+    """
+
+    verb: ClassVar[str] = "lower"
+    model: str
+    steps: tuple[Mapping[str, str], ...]
+    channels: int
+    points: int
+    fixed_point: tuple[FixedPointBits, ...]
+    files: tuple[str, ...]
+    network: IntegerNetwork = field(metadata=hidden(), repr=False)
+
+
+@flow(LowerRequest)
+def lower(request: LowerRequest) -> LowerReport:
+    """Turn a trained model into a network of integers and prove its thresholds; write both into one file.
+
+    Returns:
+        The nodes and the proof; `network` computes with integers alone.
+
+    Raises:
+        BadInput: no such model, a module that has no integer form, or a file that is there already.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.lower("vgg16-w4a4-s8")
+        >>> report.holds, report.channels
+        (True, 3920)
+    """
+    require_extra("torch", "torch", "lower")
+    if request.onnx is not None:
+        require_extra("onnx", "onnx", "lower --onnx")
+    from systolith.frontends.lowering import lower as lower_model
+    from systolith.frontends.verify import prove
+    from systolith.models import load, to_model_file
+
+    out, onnx = (None if path is None else Path(path) for path in (request.out, request.onnx))
+    for path in (out, onnx):
+        if path is not None and (path.is_dir() or (path.exists() and not request.force)):
+            raise BadInput(f"{path}: exists already; --force replaces a file")
+    trained, run = load(request.model)
+    lowered = lower_model(trained)
+    network = lowered.network
+    proofs = prove(lowered, network)
+    failed = next((e for e in proofs if not e.holds), None)
+    points = sum(e.compared for e in proofs if e.name.endswith("thresholds"))
+    channels = sum(len(node.thresholds.values) for node in network.requantizes.values())
+    forms = _fixed_point(network, request.multiplier_bits) if request.fixed_point else ()
+    if out is not None and failed is None:
+        if request.integers_only:
+            save_network(out, network, run)
+        else:
+            save_model_file(out, add_network(to_model_file(trained, run), network))
+    if onnx is not None and failed is None:
+        from systolith.exports.onnx import save_onnx
+
+        save_onnx(network, onnx)
+    verdict = f"lowered: {len(network.steps)} nodes, {channels:,} channels, thresholds proved at {points:,} points"
+    return LowerReport(
+        holds=failed is None,
+        verdict=verdict if failed is None else f"NOT PROVED: {failed.name}: {failed}"[:180],
+        model=request.model,
+        steps=tuple(dict(zip(NODE_HEADINGS, row, strict=True)) for row in network.table()),
+        channels=channels,
+        points=points,
+        fixed_point=forms,
+        files=tuple(str(path) for path in (out, onnx) if path is not None and failed is None),
+        network=network,
+    )
+
+
+def _fixed_point(network: IntegerNetwork, multiplier_bits: int) -> tuple[FixedPointBits, ...]:
+    forms = []
+    for name, node in network.requantizes.items():
+        t = node.thresholds
+        form = to_fixed_point(name, t, multiplier_bits)
+        forms.append(FixedPointBits(name, len(t.values), *form.bits(t.lo, t.hi), int(form.shift.max())))
+    return tuple(forms)

@@ -1,0 +1,155 @@
+"""`train`: run a recipe."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from systolith.flows.common import require_extra
+from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.requests import Progress, TrainRequest
+from systolith.formats import BadInput
+
+ACCELERATOR_FAILED = re.compile(r"(CUDA|cuDNN)( driver)? error: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport(Report):
+    """A run that came to its end.
+
+    Attributes:
+        run: its metadata, as in `run.json` and the model file; empty in a process that is not the main one.
+        folder: where everything is.
+        model: the model file, or None for a float network.
+    """
+
+    verb: ClassVar[str] = "train"
+    run: Mapping[str, Any]
+    folder: Path
+    model: Path | None = field(default=None, metadata=hidden())
+
+    def plain(self) -> dict[str, Any]:
+        """As every report's, with the run's metadata at the top."""
+        whole = super().plain()
+        return {**whole.pop("run"), **whole}
+
+
+@flow(TrainRequest)
+def train(request: TrainRequest) -> TrainReport:
+    """Train a network by a recipe; leave checkpoints, log and model.safetensors in `out`.
+
+    Returns:
+        The run's metadata: data, recipe, epochs, accuracies.
+
+    Raises:
+        BadInput: no such recipe or data, a folder that holds another run, or a loss that is not a number.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, when the run has been saved; `resume` goes on.
+    """
+    require_extra("torch", "torch", "train")
+    for module in ("accelerate", "matplotlib"):
+        require_extra(module, "train", "train")
+    from systolith.training.memory import keep_memory
+
+    keep_memory()
+    import torch
+    from accelerate import PartialState
+
+    from systolith.training.chain import train_chain
+    from systolith.training.data import load_data
+    from systolith.training.logs import tensorboard
+    from systolith.training.loop import Interrupted, quiet
+    from systolith.training.recipes import recipe as find_recipe
+
+    out = Path(request.out)
+    chosen = find_recipe(request.recipe, request.changes or [], request.bits)
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out}: expected a folder, found a file")
+    pictures = load_data(request.data, "train")
+    notes: tuple[str, ...] = ()
+    try:
+        test = load_data(request.data, "test")
+    except BadInput as error:
+        notes = (f"no test accuracy at the end: {error}",)
+        request.progress(notes[0])
+        test = None
+    stages = out / "stages" if request.stages is None else Path(request.stages)
+    try:
+        # Under torchrun every process comes by here; the first one speaks.
+        first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+        report = tensorboard(out / "tensorboard", _told(request.progress)) if first else quiet
+        run = train_chain(
+            *(chosen, pictures, out, stages),
+            test=test,
+            holdout=request.holdout,
+            minutes=request.minutes,
+            resume=request.resume,
+            report=report,
+        )
+    except Interrupted as stop:
+        raise KeyboardInterrupt(f"stopped by {stop}") from None
+    except RuntimeError as error:
+        if not ACCELERATOR_FAILED.match(str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"the accelerator failed ({reason}): --resume goes on from the last checkpoint") from None
+    if not run:
+        return TrainReport(holds=True, verdict="", run={}, folder=out)
+    model = out / "model.safetensors"
+    if model.exists():
+        add_integers(model)
+    accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
+    return TrainReport(
+        holds=True,
+        verdict=f"trained: {run['epochs']} epochs{accuracy}",
+        notes=notes,
+        run=run,
+        folder=out,
+        model=model if model.exists() else None,
+    )
+
+
+def add_integers(path: Path) -> None:
+    """Lower the model of the file and write its integer network into it, proved."""
+    from systolith.frontends.lowering import lower
+    from systolith.frontends.verify import prove
+    from systolith.models import load
+    from systolith.network.file import add_network
+    from systolith.store import load_model_file, save_model_file
+
+    lowered = lower(load(str(path))[0])
+    assert all(e.holds for e in prove(lowered, lowered.network))
+    save_model_file(path, add_network(load_model_file(path), lowered.network))
+
+
+def _told(progress: Progress) -> Callable[[dict[str, Any]], None]:
+    """The loop's events as a callback's: sentences, and steps done of all with the rate in their name."""
+    start: dict[str, Any] = {}
+    mark: list[tuple[int, float]] = []
+
+    def report(event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "note":
+            progress(event["text"])
+        elif kind == "start":
+            start.update(event)
+            mark.clear()
+            progress(f"{event['how']}: {event['used']:,} pictures, {event['epochs']} epochs")
+        elif kind == "step":
+            done, now = (event["epoch"] - 1) * start["steps"] + event["step"], time.perf_counter()
+            # The first step of all compiles, the first of an epoch waits for the evaluation: rates count from a step.
+            if not mark or event["step"] == 1:
+                mark[:] = [(done, now)]
+            rate = (done - mark[0][0]) * start["batch"] / max(1e-9, now - mark[0][1])
+            label = f"epoch {event['epoch']}/{start['epochs']}, {rate:.0f} images/s"
+            progress(label, done, start["steps"] * start["epochs"])
+        elif kind == "epoch":
+            progress(
+                f"epoch {event['epoch']:3d}  loss {event['loss']:.4f}  held out {event['holdout']:.2%}  "
+                f"{event['images_per_s']:.0f} images/s  {event['seconds']:.0f} s"
+            )
+
+    return report

@@ -1,0 +1,183 @@
+"""`verify`: the trained network = the integer network, proved and compared code by code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.array.spec import ArraySpec, parse_size
+from systolith.equality import Equality
+from systolith.flows.common import require_extra, stored_network
+from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.narrow import Narrow, narrow_accuracy
+from systolith.flows.requests import VerifyRequest
+from systolith.formats import BadInput
+from systolith.network.file import load_network
+
+SEEDED = 256
+"""Pictures of random pixels where no data are given, and of real ones that narrow accumulators are tried on."""
+EXECUTORS = ("fast", "reference", "onnx")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Elements compared, and how many of them differ."""
+
+    compared: int
+    different: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport(Report):
+    """The trained network beside the integer network.
+
+    Attributes:
+        model, network, executor, pictures, images: what was compared with what, on how many pictures.
+        codes, different, first: activation codes of all layers, how many differ, and the first that does.
+        layers: the same by layer.
+        proofs: thresholds at both sides of each, and weights, biases and tables as the trained network uses them.
+        logits: of the last layer.
+        correct, total: right answers of each network, where the pictures are labelled.
+        least_psum_bits: the least safe accumulator, by layer.
+        narrow: what narrower ones would do, by overflow.
+        images_per_s: of comparing.
+        engine: what ran the integers, in words.
+    """
+
+    verb: ClassVar[str] = "verify"
+    model: str
+    network: str
+    executor: str
+    pictures: str
+    images: int
+    codes: int
+    different: int
+    first: str
+    layers: Mapping[str, Counted]
+    proofs: tuple[Equality, ...]
+    logits: Counted
+    correct: Mapping[str, int]
+    total: int
+    least_psum_bits: Mapping[str, int]
+    narrow: Mapping[str, Narrow]
+    images_per_s: float
+    engine: str = field(metadata=hidden())
+    psum_bits: int | None = field(metadata=hidden())
+
+
+@flow(VerifyRequest)
+def verify(request: VerifyRequest) -> VerifyReport:
+    """Prove every threshold of the integer network, and compare every activation code with the trained network's.
+
+    Returns:
+        Codes compared and different, layer by layer, with the first difference located.
+
+    Raises:
+        BadInput: no such model or data, a network of another model, or labels that it has no class for.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.verify("vgg16-w4a4-s8", limit=2)
+        >>> report.holds, report.different
+        (True, 0)
+    """
+    require_extra("torch", "torch", "verify")
+    from systolith.frontends.lowering import lower
+    from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
+    from systolith.models import load
+    from systolith.network.execute import plan
+
+    if request.executor not in EXECUTORS:
+        raise BadInput(f"--executor {request.executor!r}: expected one of {', '.join(EXECUTORS)}")
+    if request.executor == "onnx":
+        for module in ("onnx", "onnxruntime"):
+            require_extra(module, "onnx", "verify --executor onnx")
+    spec = None
+    if request.psum_bits is not None:
+        # Lanes for every layer; they do not change a sum.
+        spec = ArraySpec(*parse_size(request.array), 8, 8, request.psum_bits)
+    trained, run = load(request.model)
+    lowered = lower(trained)
+    given = None if request.network is None else Path(request.network)
+    own = load_network(given) if given is not None else stored_network(request.model)[0]
+    integers = own or lowered.network
+    pixels, labels, pictures = _pictures(request, integers.values[integers.input.name].shape)
+    if labels is not None and int(labels.max()) >= integers.classes:
+        raise BadInput(
+            f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({run.get('classes')})"
+        )
+    proofs = tuple(prove(lowered, integers))
+    begin = time.perf_counter()
+    planned = plan(integers)
+    made = {
+        "fast": lambda: by_plan(planned),
+        "reference": lambda: by_reference(integers),
+        "onnx": lambda: by_onnx(integers),
+    }
+    compared = compare_pictures(
+        *(lowered, integers, made[request.executor](), pixels),
+        lambda done: request.progress("verifying", done, len(pixels)),
+    )
+    seconds = time.perf_counter() - begin
+    codes = compared.equalities()[0]
+    failed = next((e for e in [*proofs, *compared.equalities()] if not e.holds), None)
+    images = f"{compared.images:,} images"
+    if failed is None:
+        verdict = f"proved and equal: 0 of {codes.compared:,} codes differ, {images}"
+    elif failed in compared.equalities():
+        verdict = f"NOT EQUAL: {codes.different:,} of {codes.compared:,} codes differ, {images}"
+    else:
+        verdict = f"NOT PROVED: {failed.name}: {failed}"[:190]
+    correct = {}
+    if labels is not None:
+        for name, answers in (("trained", compared.trained), ("integer", compared.integer)):
+            correct[name] = int((np.concatenate(answers) == labels).sum())
+    narrow = {}
+    if spec is not None:
+        some = slice(request.limit or SEEDED)
+        narrow = narrow_accuracy(
+            planned, pixels[some], None if labels is None else labels[some], spec, request.progress
+        )
+    return VerifyReport(
+        holds=failed is None,
+        verdict=verdict,
+        model=request.model,
+        network=f"{given}" if given else "in the model file" if own is not None else "lowered now",
+        executor=request.executor,
+        pictures=pictures,
+        images=compared.images,
+        codes=codes.compared,
+        different=codes.different,
+        first=codes.first,
+        layers={name: Counted(*counts) for name, counts in compared.codes.items()},
+        proofs=proofs,
+        logits=Counted(*compared.logits),
+        correct=correct,
+        total=len(pixels),
+        least_psum_bits=least_psum_bits(integers),
+        narrow=narrow,
+        images_per_s=round(compared.images / seconds, 1),
+        engine=f"fast: {planned}" if request.executor == "fast" else request.executor,
+        psum_bits=request.psum_bits,
+    )
+
+
+def _pictures(
+    request: VerifyRequest, size: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]] | None, str]:
+    """uint8 pictures, their labels (None for seeded noise), and what to call them."""
+    if request.data is None:
+        count = request.limit or SEEDED
+        pixels = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
+        return pixels, None, f"{count:,} of seeded random pixels (--data DIR takes real ones)"
+    from systolith.training.data import load_data
+
+    test = load_data(request.data, "test")
+    total = min(request.limit, len(test)) if request.limit else len(test)
+    return test.images[:total], np.asarray(test.labels[:total]), f"the first {total:,} of {test.source}"
