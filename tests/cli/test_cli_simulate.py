@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_cli import NO_TORCH, call, one_object, refuse
-from systolith.cli import simulate
+from systolith.report.simulate import shares
 
 SQUEEZED = ("--layer", "features.27")
 
@@ -93,10 +93,10 @@ def test_a_plot_of_the_parts(tmp_path: Path) -> None:
 
 
 def test_shares_sum_to_a_hundred() -> None:
-    assert simulate.shares([1, 1, 1]) == ["33.4", "33.3", "33.3"]
-    assert simulate.shares([0, 239, 0]) == ["0.0", "100.0", "0.0"]
+    assert shares([1, 1, 1]) == ["33.4", "33.3", "33.3"]
+    assert shares([0, 239, 0]) == ["0.0", "100.0", "0.0"]
     for parts in ([72, 144, 0, 9, 14, 0], [1] * 7, [999, 1, 1]):
-        assert sum(round(10 * float(share)) for share in simulate.shares(parts)) == 1000
+        assert sum(round(10 * float(share)) for share in shares(parts)) == 1000
 
 
 def test_a_difference_is_exit_code_1_and_located() -> None:

@@ -46,11 +46,12 @@ def _place(title: str) -> int:
     return order.index(title if title in order else "")
 
 
-def verb(request: type) -> Callable[[Callable[..., Shown]], Callable[..., None]]:
+def verb(request: type, speaker: str = "systolith: ") -> Callable[[Callable[..., Shown]], Callable[..., None]]:
     """Turn a function that calls a flow into a command with the request's options and --json.
 
     The function takes the request's fields by name, `progress` too, and options of its own, annotated as a request's
-    fields are; it returns the report and what makes text of it. The exit code is 0 if the report holds, else 1.
+    fields are; it returns the report and what makes text of it. `speaker`
+    stands before each sentence on stderr. The exit code is 0 if the report holds, else 1.
     """
 
     def decorate(function: Callable[..., Shown]) -> Callable[..., None]:
@@ -64,7 +65,7 @@ def verb(request: type) -> Callable[[Callable[..., Shown]], Callable[..., None]]
             as_json = given.pop("as_json")
             for name in both:
                 given[name] = _one(name, given.pop(f"{name}_argument"), given[name], every[name][2])
-            with Bar() as bar:
+            with Bar(speaker) as bar:
                 report, text = function(**given, progress=bar)
             show(report, text, as_json)
             if not report.holds:

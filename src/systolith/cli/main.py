@@ -85,16 +85,23 @@ def main() -> None:
         # The reader of our output went away (`| head`): nothing more to say.
         sys.stderr.close()
         sys.exit(1)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if str(stop):  # of a training, which has saved where it is
+            _say(str(stop))
         sys.exit(130)
     except Exception as error:
         if os.environ.get("SYSTOLITH_TRACEBACK"):
             raise
         sentence, code = _explain(error)
-        print(f"systolith: {sentence}", file=sys.stderr)
-        if "--json" in sys.argv and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks
-            print(json.dumps({"error": sentence}))
+        _say(sentence)
         sys.exit(code)
+
+
+def _say(sentence: str) -> None:
+    """Why it ended, on stderr, and with --json as an object on stdout."""
+    print(f"systolith: {sentence}", file=sys.stderr)
+    if "--json" in sys.argv and os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks
+        print(json.dumps({"error": sentence}))
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -22,7 +22,7 @@ class EvaluateReport(Report):
     """How often a network is right.
 
     Attributes:
-        accuracy, standard_error: share of right answers, 0..1, and how far chance alone moves it: sqrt(p*(1 - p)/total).
+        accuracy, standard_error: share of right answers p, 0..1, and how far chance moves it: sqrt(p*(1 - p)/total).
         correct, total: pictures.
         per_class: by the class that a picture is of.
         classes: names, in the order of the confusion matrix.

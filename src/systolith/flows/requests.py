@@ -7,7 +7,7 @@ are inherited. An option that a verb has no use for in some case is None unless 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Protocol, get_type_hints
 
@@ -284,7 +284,7 @@ class EvaluateRequest(Request):
     """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
 
     model: TorchModel = DEFAULT_MODEL
-    data: Annotated[str, Option("A data set: a folder or a hub name.", PICTURE)] = ""
+    data: Annotated[str, Option("A data set: a folder or a hub name.", PICTURE)] = field(kw_only=True)
     limit: Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)] = 0
 
 
