@@ -53,10 +53,10 @@ def options_of(request: Any) -> dict[str, tuple[Any, Option, Any]]:
     """The fields of a request that a command line can give: type, `Option` and default (MISSING: required), by name."""
     hints = get_type_hints(request, include_extras=True)
     found = {}
-    for field in fields(request):
-        for extra in getattr(hints[field.name], "__metadata__", ()):
+    for each in fields(request):
+        for extra in getattr(hints[each.name], "__metadata__", ()):
             if isinstance(extra, Option):
-                found[field.name] = (hints[field.name].__origin__, extra, field.default)
+                found[each.name] = (hints[each.name].__origin__, extra, each.default)
     return found
 
 
