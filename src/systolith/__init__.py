@@ -1,8 +1,19 @@
-"""Systolith: from a trained low-bit CNN to golden vectors for a systolic array, every step checked.
+"""Systolith: from a trained low-bit CNN to hardware that provably computes it, every step checked.
 
-    trained network = integer network = array psums = golden vectors
+    trained network = integer network = array psums = golden vectors = RTL simulation
 
-The names below load on first use; only `load_pretrained` and `recover` need torch.
+By task:
+
+    a network      load, read_picture, evaluate, train
+    its integers   recover, lower, verify, Network, Conv
+    on an array    ArraySpec, run_layer, clocks, simulate
+    vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
+    your RTL       check, grade, cosim
+    all at once    run
+    what is wrong  BadInput
+
+Each command is a function here with the same options, and gives a report: `holds`, `verdict`, the numbers, and
+`to_json()`. Names load on first use; only load, recover, lower, verify, evaluate, train and run need torch.
 """
 
 from __future__ import annotations
@@ -13,22 +24,50 @@ from typing import TYPE_CHECKING, Any
 from systolith.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from systolith.array import ArraySpec, run_layer
+    from systolith.array import ArraySpec, clocks, run_layer
+    from systolith.flows.check import check
+    from systolith.flows.convert import convert
+    from systolith.flows.cosim import cosim
+    from systolith.flows.evaluate import evaluate
+    from systolith.flows.grade import grade
+    from systolith.flows.lower import lower
+    from systolith.flows.run import run
+    from systolith.flows.simulate import simulate
+    from systolith.flows.train import train
+    from systolith.flows.verify import verify
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
     from systolith.models import load_pretrained
+    from systolith.models import load_pretrained as load
     from systolith.network import Conv
+    from systolith.network import IntegerNetwork as Network
     from systolith.pictures import read_picture
-    from systolith.vectors import verify_bundle, write_bundle
+    from systolith.vectors import Layout, find_layout, read_bundle, verify_bundle, write_bundle
 
 __all__ = [
     "ArraySpec",
     "BadInput",
     "Conv",
+    "Layout",
+    "Network",
+    "check",
+    "clocks",
+    "convert",
+    "cosim",
+    "evaluate",
+    "find_layout",
+    "grade",
+    "load",
     "load_pretrained",
+    "lower",
+    "read_bundle",
     "read_picture",
     "recover",
+    "run",
     "run_layer",
+    "simulate",
+    "train",
+    "verify",
     "verify_bundle",
     "write_bundle",
 ]
@@ -37,16 +76,30 @@ _HOMES = {
     "ArraySpec": "array",
     "BadInput": "formats",
     "Conv": "network",
+    "Layout": "vectors",
+    "Network": "network:IntegerNetwork",
+    "clocks": "array",
+    "find_layout": "vectors",
+    "load": "models:load_pretrained",
     "load_pretrained": "models",
+    "read_bundle": "vectors",
     "read_picture": "pictures",
     "recover": "frontends.torch",
     "run_layer": "array",
     "verify_bundle": "vectors",
     "write_bundle": "vectors",
 }
+"""Where a name is, and behind a colon what it is called there; a verb is in `flows`, in the file of its name."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'systolith' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"systolith.{_HOMES[name]}"), name)
+    room, _, there = _HOMES.get(name, f"flows.{name}").partition(":")
+    value = getattr(importlib.import_module(f"systolith.{room}"), there or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

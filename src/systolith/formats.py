@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used; the message says what, where, expected and found."""
+    """Something the user gave cannot be used; the message says what, where, expected and found.
+
+    Example:
+        >>> import systolith as sl
+        >>> sl.find_layout("mine")
+        Traceback (most recent call last):
+        systolith.formats.BadInput: no layout 'mine': expected one of ...
+    """
 
 
 @dataclass(frozen=True)

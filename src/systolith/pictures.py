@@ -26,6 +26,12 @@ def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np
 
     Raises:
         BadInput: the file is missing, unreadable or truncated.
+
+    Example:
+        >>> import systolith as sl
+        >>> pixels, notes = sl.read_picture("cat.png")
+        >>> pixels.shape, pixels.dtype
+        ((3, 32, 32), dtype('uint8'))
     """
     from PIL import Image, UnidentifiedImageError
 

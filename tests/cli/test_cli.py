@@ -1,9 +1,12 @@
-"""The commands as a user types them, in a process of their own."""
+"""The commands as a user types them: in this process, or in one of their own where that is what matters."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +18,35 @@ from PIL import Image
 
 import systolith
 from conftest import pictures
+from systolith.cli.main import main
 
 
 def call(
-    *args: object, cwd: Path | None = None, code: str | None = None, **env: str
+    *args: object, cwd: Path | None = None, code: str | None = None, process: bool = False, **env: str
 ) -> subprocess.CompletedProcess[str]:
+    """What `systolith ARGS` prints and its exit code; a process of its own with `process`, `code` or `env`."""
+    if not (process or code or env):
+        return _in_process([str(arg) for arg in args], cwd or Path.cwd())
     start = [sys.executable, "-c", code] if code else [sys.executable, "-m", "systolith"]
     return subprocess.run(
         [*start, *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, check=False
     )
+
+
+def _in_process(args: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same from `main` on: torch is loaded once for all tests, not once a command."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    handler, argv = signal.getsignal(signal.SIGTERM), sys.argv
+    try:
+        sys.argv = ["systolith", *args]
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        sys.argv = argv
+        signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
 def refuse(result: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -55,7 +78,7 @@ NO_TORCH = (
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     folder = tmp_path_factory.mktemp("run")
-    return call("run", "--out", folder / "b"), folder / "b"
+    return call("run", "--out", folder / "b", process=True), folder / "b"
 
 
 def test_run_prints_one_screen_and_leaves_the_bundle(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
@@ -305,7 +328,7 @@ def test_evaluate_counts(tmp_path: Path, random_model_file: Path) -> None:
 
 @pytest.mark.parametrize("message", ["CUDA error: unspecified launch failure\nCUDA kernel", "cuDNN error: EXECUTION"])
 def test_train_says_when_the_accelerator_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
-    from systolith.cli.train import train
+    from systolith.flows.train import train
     from systolith.formats import BadInput
     from systolith.training import chain, data
 
@@ -361,7 +384,7 @@ def test_info_says_which_layers_fit() -> None:
 
 
 def test_version_and_help_load_nothing_heavy() -> None:
-    assert call("--version").stdout == f"systolith {systolith.__version__}\n"
+    assert call("--version", process=True).stdout == f"systolith {systolith.__version__}\n"
     for args in (("--help",), ("vectors", "--help")):
         code = (
             f"import sys; sys.argv[1:] = {list(args)!r}\n"

@@ -23,6 +23,11 @@ class ArraySpec:
         dataflow: "ws" (weight stationary).
         overflow: what an accumulator does with a value that does not fit: "error" refuses it here,
             "wrap" and "saturate" do as such hardware would.
+
+    Example:
+        >>> import systolith as sl
+        >>> str(sl.ArraySpec(rows=8, cols=16, psum_bits=20))
+        '8x16'
     """
 
     rows: int = 8

@@ -178,7 +178,14 @@ class Clocks:
 
 
 def clocks(mapping: Mapping) -> Clocks:
-    """Pipelined weight-stationary clocks, for both ways of streaming."""
+    """Pipelined weight-stationary clocks, for both ways of streaming.
+
+    Example:
+        >>> import numpy as np, systolith as sl
+        >>> conv = sl.Conv.of(np.ones((8, 8, 3, 3), int), padding=1)
+        >>> sl.clocks(sl.run_layer(conv, np.ones((8, 4, 4), int), sl.ArraySpec(8, 8)).mapping).useful
+        239
+    """
     whole, useful = (Schedule(useful).clocks(mapping) for useful in (False, True))
     return Clocks(whole, useful, utilisation(mapping, whole), utilisation(mapping, useful))
 

@@ -70,6 +70,12 @@ def check(request: CheckRequest) -> CheckReport:
 
     Raises:
         BadInput: the bundle or the dump cannot be read, or is of another layer.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.run(out="build/doc-check", force=True)
+        >>> sl.check("build/doc-check", "build/doc-check").verdict
+        'all equal: 340 words'
     """
     if request.radix not in (None, *RADIXES):
         raise BadInput(f"--radix {request.radix!r}: expected one of {', '.join(RADIXES)}")

@@ -55,6 +55,12 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
 
     Raises:
         BadInput: no such model or data, or classes that are not the model's.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.evaluate("vgg16-w4a4-s8", data="pictures")
+        >>> report.total, report.correct
+        (1, 1)
     """
     require_extra("torch", "torch", "evaluate")
     import torch

@@ -104,7 +104,8 @@ def flow(request: Callable[P, Q]) -> Callable[[Callable[[Q], R]], Callable[P, R]
 
         signature = inspect.signature(request)
         call.__signature__ = signature.replace(return_annotation=_returns(function))  # type: ignore[attr-defined]
-        call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n{described(request)}"
+        head, returns, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\nReturns:")
+        call.__doc__ = f"{head}\n\nArgs:\n{described(request)}{returns}{rest}"
         return call
 
     return decorate

@@ -66,6 +66,12 @@ def grade(request: GradeRequest) -> GradeReport:
 
     Raises:
         BadInput: no bundle there, bundles of several shapes or layouts, or a bundle whose numbers are not right.
+
+    Example:
+        >>> import systolith as sl
+        >>> report = sl.run(out="build/doc-grade", force=True)
+        >>> sl.grade("build/doc-grade", faults=40).count
+        1
     """
     bundles = Path(request.bundles)
     folders = _folders(bundles)

@@ -66,7 +66,7 @@ def lower(request: LowerRequest) -> LowerReport:
         >>> import systolith as sl
         >>> report = sl.lower("vgg16-w4a4-s8")
         >>> report.holds, report.channels
-        (True, 3920)
+        (True, 3216)
     """
     require_extra("torch", "torch", "lower")
     if request.onnx is not None:

@@ -48,6 +48,13 @@ def train(request: TrainRequest) -> TrainReport:
     Raises:
         BadInput: no such recipe or data, a folder that holds another run, or a loss that is not a number.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, when the run has been saved; `resume` goes on.
+
+    Example:
+        >>> import systolith as sl
+        >>> small = ["epochs=1", "batch=2"]
+        >>> report = sl.train("smoke", "pictures", "build/doc-train", holdout=0, changes=small)
+        >>> report.run["epochs"], report.model.name
+        (1, 'model.safetensors')
     """
     require_extra("torch", "torch", "train")
     for module in ("accelerate", "matplotlib"):

@@ -114,6 +114,12 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
 
     Raises:
         BadInput: no such layer, not quantized, or a batch of another shape.
+
+    Example:
+        >>> import systolith as sl
+        >>> found = sl.recover(sl.load("vgg16-w4a4-s8"), "features.27", sl.read_picture("cat.png")[0])
+        >>> found.act.shape, found.match.holds
+        ((1, 8, 4, 4), True)
     """
     layer = quant_layer(model, layer_name)
     if batch.ndim == 3:

@@ -26,6 +26,11 @@ class Conv:
         weight: integer codes (O, C, KH, KW).
         act_format, weight_format: what the codes fit in.
         stride, padding, dilation: (vertical, horizontal); padding is code 0.
+
+    Example:
+        >>> import numpy as np, systolith as sl
+        >>> sl.Conv.of(np.ones((8, 3, 3, 3), int), padding=1).output_shape(4, 6)
+        (4, 6)
     """
 
     name: str
@@ -35,6 +40,23 @@ class Conv:
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
+
+    @classmethod
+    def of(
+        cls,
+        weight: NDArray[np.integer],
+        act_bits: int = 4,
+        weight_bits: int = 4,
+        *,
+        signed: bool = False,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        name: str = "layer",
+    ) -> Conv:
+        """A convolution of your own integers, weights (O, C, KH, KW), activations unsigned unless `signed`."""
+        pairs = [(n, n) if isinstance(n, int) else n for n in (stride, padding, dilation)]
+        return cls(name, np.asarray(weight), IntFormat(act_bits, signed), IntFormat(weight_bits, True), *pairs)
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 4 or self.weight.size == 0:

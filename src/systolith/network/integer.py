@@ -60,6 +60,12 @@ class IntegerNetwork:
 
     Raises:
         BadInput: naming the node, where shapes, formats or ranges do not fit together.
+
+    Example:
+        >>> import systolith as sl
+        >>> network = sl.lower("vgg16-w4a4-s8").network
+        >>> isinstance(network, sl.Network), network.classes
+        (True, 10)
     """
 
     steps: tuple[Step, ...]

@@ -151,7 +151,13 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """A testbench's format: the files of each tensor it reads; `about` is for people."""
+    """A testbench's format: the files of each tensor it reads; `about` is for people.
+
+    Example:
+        >>> import systolith as sl
+        >>> [file.tensor for file in sl.find_layout("seed").files]
+        ['act', 'weight', 'psum', 'out']
+    """
 
     name: str
     files: tuple[FileSpec, ...]

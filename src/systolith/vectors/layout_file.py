@@ -23,7 +23,13 @@ def presets() -> dict[str, Layout]:
 
 
 def find_layout(name: str) -> Layout:
-    """A preset by name, or the layout of a `.toml` file; `BadInput` lists the presets."""
+    """A preset by name, or the layout of a `.toml` file; `BadInput` lists the presets.
+
+    Example:
+        >>> import systolith as sl
+        >>> sl.find_layout("course").files[0].name
+        'activation_tile{itile}.txt'
+    """
     shipped = _shipped()
     if name in shipped:
         return read_layout(shipped[name])
