@@ -135,10 +135,12 @@ def scalesim(mapping: Any) -> dict[str, Any]:
 def layers(executed: bool) -> list[tuple[Any, Any]]:
     """(mapping, activations) of each convolution, lanes and accumulators as wide as it needs."""
     from systolith.array import Mapping
-    from systolith.cli.layers import layers_of
+    from systolith.requests.option import quiet
+    from systolith.requests.shared import Array
+    from systolith.steps.layers import layers_of
 
-    found = layers_of(MODEL, "all", None, None, None, ("8x8", 4, 4, "16", "error"), True, executed=executed)
-    pairs = [(Mapping(conv, spec, *act.shape[1:]), act) for _, conv, act, spec in found]
+    found = layers_of(MODEL, "all", [], None, None, Array(), "simulation", quiet, executed=executed)
+    pairs = [(Mapping(one.conv, one.spec, *one.act.shape[1:]), one.act) for one in found]
     return [pair for pair in pairs if pair[0].kijs > 1]
 
 

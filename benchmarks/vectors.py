@@ -24,10 +24,12 @@ import numpy as np
 
 from benchmarks.rivals import literal_text, seconds
 from systolith.array import ArraySpec, Mapping
-from systolith.cli.common import find_network, find_picture
 from systolith.formats import to_bits
 from systolith.network import Conv
 from systolith.network.reference import run
+from systolith.requests.option import quiet
+from systolith.requests.shared import OnePicture
+from systolith.steps.common import find_network, find_picture
 from systolith.vectors import find_layout
 from systolith.vectors.bundle import read_bundle
 from systolith.vectors.layout import FileSpec, Layout
@@ -51,7 +53,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 def layers() -> list[tuple[Mapping, np.ndarray]]:
     """Each convolution on an 8x8 array, lanes and accumulators as wide as it needs, and its codes for one picture."""
     network, _ = find_network("vgg16-w4a4-s8", "benchmark")
-    values = run(network, find_picture(None, None, None)[0][None])
+    values = run(network, find_picture(OnePicture(), quiet)[0][None])
     found = []
     for name, conv in network.layers.items():
         if isinstance(conv, Conv):

@@ -13,8 +13,8 @@ import rooms
 import systolith
 
 ROOT = Path(systolith.__file__).parent
-TORCH_ROOMS = ("quant", "models", "training", "frontends", "network/execute.py", "flows")
-LIGHT = ("systolith.cli", "systolith.version", "systolith.flows.requests")
+TORCH_ROOMS = ("quant", "models", "training", "frontends", "network/execute.py", "steps", "flows")
+LIGHT = ("systolith.cli", "systolith.version", "systolith.requests")
 """What the command line may import before it knows which verb it is: the standard library and typer alone."""
 FILES = rooms.files(ROOT)
 

@@ -22,7 +22,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "verdict": ("vectors",),
     "rtl": ("stimulus", "verdict"),
     "training": ("models",),
-    "flows": ("frontends", "faults", "rtl", "training"),
+    "requests": (),
+    "steps": ("requests", "frontends", "vectors", "training"),
+    "flows": ("steps", "faults", "rtl"),
     "report": ("flows",),
     "cli": ("report",),
 }

@@ -11,8 +11,9 @@ import pytest
 
 from cli.test_cli import NO_TORCH, call, one_object
 from systolith import verify_bundle
-from systolith.cli import layers
 from systolith.formats import BadInput
+from systolith.steps.bundles import disk_of
+from systolith.store import ASSETS
 from systolith.vectors import read_bundle
 
 CONVOLUTIONS = [f"features.{n}" for n in (0, 3, 7, 10, 14, 17, 20, 24, 27, 29, 33, 36, 39)]
@@ -52,12 +53,14 @@ def test_every_layer_in_parallel_is_every_layer_in_turn(tmp_path: Path) -> None:
 
 
 def test_a_layer_takes_what_the_layer_before_gave(tmp_path: Path) -> None:
-    from systolith.cli.common import find_network, find_picture
     from systolith.network.reference import run
+    from systolith.requests.option import quiet
+    from systolith.requests.shared import OnePicture
+    from systolith.steps.common import find_network, find_picture
 
     vectors("--layer", "features.27,features.29", "--no-psum", "--out", tmp_path / "d")
     network, _ = find_network("vgg16-w4a4-s8", "test")
-    pixels, _, _ = find_picture(None, None, None)
+    pixels, _, _ = find_picture(OnePicture(), quiet)
     values = run(network, pixels[None], "features.29")
     for name in ("features.27", "features.29"):
         bundle, _ = read_bundle(tmp_path / "d" / name)
@@ -67,7 +70,7 @@ def test_a_layer_takes_what_the_layer_before_gave(tmp_path: Path) -> None:
 
 
 def test_several_pictures_have_a_folder_each(tmp_path: Path) -> None:
-    cat = Path(layers.__file__).parents[1] / "assets" / "cat.png"
+    cat = ASSETS / "cat.png"
     other = tmp_path / "other.png"
     other.write_bytes(cat.read_bytes())
     vectors("--image", cat, "--image", other, "--out", tmp_path / "d")
@@ -88,16 +91,16 @@ def test_more_than_20000_files_need_yes(tmp_path: Path) -> None:
 def test_a_disk_too_small_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from systolith.cli.vectors import vectors as verb
+    from systolith.flows import vectors as flow
 
-    monkeypatch.setattr(layers, "_disk", lambda out: (4096, 10_000))
+    monkeypatch.setattr(flow, "disk_of", lambda out: (4096, 10_000))
     with pytest.raises(BadInput, match=r"22 files of 0.1 MB need 0.\d MB of disk, 0.0 MB are free"):
-        verb(layer="features.27", out=tmp_path / "d")
+        flow.vectors(layer="features.27", out=tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_free_bytes_are_those_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
-    block, free = layers._disk(tmp_path / "not" / "yet" / "there")
+    block, free = disk_of(tmp_path / "not" / "yet" / "there")
     there = os.statvfs(tmp_path)
     assert block == there.f_frsize
     assert abs(free - there.f_bavail * there.f_frsize) < 1 << 30  # others write too

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from systolith.array import ArraySpec, Mapping, Schedule, observe, run_layer
-from systolith.cli.layers import layers_of
 from systolith.frontends.torch import recover
 from systolith.models import Vgg16, load_pretrained
 from systolith.network import Conv
 from systolith.pictures import read_picture
 from systolith.quant import QuantConv2d, quant_layers
+from systolith.requests.option import quiet
+from systolith.requests.shared import Array
+from systolith.steps.layers import layers_of
 from systolith.store import ASSETS
 from systolith.vectors import verify_bundle, write_bundle
 
@@ -89,8 +91,8 @@ def test_bundles_of_tiled_layers(model: Vgg16, layer: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("array", "schedule"), [("8x8", Schedule()), ("7x5", Schedule(useful=False, drained=True))])
 def test_every_register_of_every_layer_is_where_it_was_predicted(array: str, schedule: Schedule) -> None:
-    found = list(layers_of("vgg16-w4a4-s8", "all", None, None, None, (array, 4, 4, "16", "error"), True))
+    found = list(layers_of("vgg16-w4a4-s8", "all", [], None, None, Array(array=array), "test", quiet))
     assert len(found) == 14
-    for _, conv, act, spec in found:
-        seen = observe(Mapping(conv, spec, *act.shape[1:]), act, schedule)
-        assert seen.holds, (conv.name, seen)
+    for one in found:
+        seen = observe(Mapping(one.conv, one.spec, *one.act.shape[1:]), one.act, schedule)
+        assert seen.holds, (one.conv.name, seen)

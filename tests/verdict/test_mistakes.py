@@ -11,9 +11,11 @@ from planted_rtl import Rtl, planted
 
 from conftest import INT4, UINT4
 from systolith.array import ArrayResult, ArraySpec, run_layer
-from systolith.cli.common import find_network, find_picture
 from systolith.network import Conv
 from systolith.network.reference import run
+from systolith.requests.option import quiet
+from systolith.requests.shared import OnePicture
+from systolith.steps.common import find_network, find_picture
 from systolith.vectors import find_layout
 from systolith.verdict.judge import judge
 
@@ -32,7 +34,7 @@ def random_layer(channels: tuple[int, int], kernel: tuple[int, int], stride: int
 def layers() -> dict[str, ArrayResult]:
     """Two layers of the shipped model with what they see of the shipped picture, and two random ones."""
     network, _ = find_network("vgg16-w4a4-s8", "test")
-    pixels = find_picture(None, None, None)[0]
+    pixels = find_picture(OnePicture(), quiet)[0]
     taken = {name: network[name].inputs[0] for name in ("features.27", "features.3")}
     seen = {name: run(network, pixels[None], node)[node][0] for name, node in taken.items()}
     whole, cut = network["features.27"].node, network["features.3"].node

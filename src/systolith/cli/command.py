@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 from typer.core import TyperCommand
 
-from systolith.flows.requests import ARRAY, LAYER, MODEL, OUTPUT, PICTURE, RUNNING, Option, options_of
+from systolith.requests.option import Option, options_of
+from systolith.requests.shared import ARRAY, LAYER, MODEL, OUTPUT, PICTURE, RUNNING
 
 if TYPE_CHECKING:
     from systolith.flows.flow import Report

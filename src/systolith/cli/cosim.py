@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from systolith.cli.command import Shown, verb
-from systolith.flows.requests import OUTPUT, CosimRequest, Option
+from systolith.requests.option import Option
+from systolith.requests.shared import OUTPUT
+from systolith.requests.verbs import CosimRequest
 
 Diagram = Annotated[Path | None, Option("Draw the run's timing diagram into this .svg (of a single layer).", OUTPUT)]
 
 
 @verb(CosimRequest)
 def cosim(*, diagram: Diagram = None, **given: Any) -> Shown:
-    from systolith.flows.common import go_without, require_extra
     from systolith.flows.cosim import cosim
     from systolith.formats import BadInput
     from systolith.report.cosim import draw, text
+    from systolith.steps.common import go_without, require_extra
 
     if diagram is None:
         return cosim(**given), text

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from systolith.cli.command import Shown, verb
-from systolith.flows.requests import OUTPUT, Option, SimulateRequest
+from systolith.requests.option import Option
+from systolith.requests.shared import OUTPUT
+from systolith.requests.verbs import SimulateRequest
 
 
 @verb(SimulateRequest)

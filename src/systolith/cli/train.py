@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from systolith.cli.command import Shown, verb
-from systolith.flows.requests import TrainRequest
+from systolith.requests.verbs import TrainRequest
 
 
 @verb(TrainRequest, speaker="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from systolith.cli.command import Shown, verb
-from systolith.flows.requests import VerifyRequest
+from systolith.requests.verbs import VerifyRequest
 
 
 @verb(VerifyRequest)

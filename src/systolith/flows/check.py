@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from systolith.flows.common import require_extra
 from systolith.flows.flow import Report, called, flow, hidden
-from systolith.flows.requests import CheckRequest
 from systolith.formats import BadInput
+from systolith.requests.verbs import CheckRequest
+from systolith.steps.common import require_extra
 from systolith.vectors import find_layout, read_bundle
 from systolith.vectors.layout_file import layout_from
 from systolith.verdict.judge import Verdict, judge

@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 
 from systolith.array import Schedule, run_layer
 from systolith.array.account import Depths, require_capacity
-from systolith.flows.common import (
+from systolith.flows.flow import Report, called, flow, hidden, optional
+from systolith.flows.stress import StressReport, run_stress
+from systolith.formats import BadInput
+from systolith.network import Conv, IntegerNetwork
+from systolith.network.reference import run as execute
+from systolith.pictures import CIFAR10_CLASSES
+from systolith.requests.option import Progress
+from systolith.requests.shared import DEFAULT_LAYER, DEFAULT_MODEL
+from systolith.requests.verbs import CosimRequest
+from systolith.rtl.layer import explain, layout
+from systolith.rtl.network import Planned, Ran, build_all, plan, run_network, run_one
+from systolith.rtl.simulators import WAVES, Simulator, find_simulator
+from systolith.steps.common import (
     as_conv,
     find_layers,
     find_network,
@@ -25,16 +37,6 @@ from systolith.flows.common import (
     make_schedule,
     make_spec,
 )
-from systolith.flows.flow import Report, called, flow, hidden, optional
-from systolith.flows.requests import DEFAULT_LAYER, DEFAULT_MODEL, CosimRequest, Progress
-from systolith.flows.stress import StressReport, run_stress
-from systolith.formats import BadInput
-from systolith.network import Conv, IntegerNetwork
-from systolith.network.reference import run as execute
-from systolith.pictures import CIFAR10_CLASSES
-from systolith.rtl.layer import explain, layout
-from systolith.rtl.network import Planned, Ran, build_all, plan, run_network, run_one
-from systolith.rtl.simulators import WAVES, Simulator, find_simulator
 from systolith.store import atomic_file, atomic_folder, require_free
 from systolith.verdict.judge import judge
 from systolith.verdict.words import How

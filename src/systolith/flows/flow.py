@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
-from systolith.flows.requests import described
+from systolith.requests.option import described
 
 SCHEMA = 1
 """Of every report's JSON: grows by one when a key changes its meaning or goes; new keys alone do not count."""

@@ -13,8 +13,8 @@ from systolith.array import ArrayResult, run_layer
 from systolith.faults.grade import Grade
 from systolith.faults.grade import grade as grade_vectors
 from systolith.flows.flow import Report, flow, hidden
-from systolith.flows.requests import GradeRequest
 from systolith.formats import BadInput
+from systolith.requests.verbs import GradeRequest
 from systolith.vectors import Layout, read_bundle
 from systolith.vectors.bundle import MANIFEST
 from systolith.vectors.layout_file import layout_from

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, clocks, run_layer
 from systolith.equality import Equality, compare
-from systolith.flows.common import (
+from systolith.flows.flow import Report, called, flow, hidden
+from systolith.network import IntegerNetwork
+from systolith.network.reference import run as execute
+from systolith.pictures import CIFAR10_CLASSES
+from systolith.requests.shared import Array
+from systolith.requests.verbs import RunRequest
+from systolith.steps.common import (
     as_conv,
     find_layer,
     find_picture,
@@ -21,11 +27,6 @@ from systolith.flows.common import (
     settle,
     stored_network,
 )
-from systolith.flows.flow import Report, called, flow, hidden
-from systolith.flows.requests import Array, RunRequest
-from systolith.network import IntegerNetwork
-from systolith.network.reference import run as execute
-from systolith.pictures import CIFAR10_CLASSES
 from systolith.store import require_free
 from systolith.vectors import find_layout, verify_bundle, write_bundle
 

@@ -21,10 +21,10 @@ from systolith.array.account import (
 )
 from systolith.array.timing import utilisation
 from systolith.equality import Equality
-from systolith.flows.common import go_without, make_schedule
 from systolith.flows.flow import Report, flow, hidden
-from systolith.flows.layers import layers_of
-from systolith.flows.requests import SimulateRequest
+from systolith.requests.verbs import SimulateRequest
+from systolith.steps.common import go_without, make_schedule
+from systolith.steps.layers import layers_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from systolith.flows.common import go_without, make_spec
 from systolith.flows.flow import Report
-from systolith.flows.requests import CosimRequest
 from systolith.formats import BadInput
+from systolith.requests.verbs import CosimRequest
 from systolith.rtl.layer import explain, parameters, run_on, shared
 from systolith.rtl.simulators import find_simulator
 from systolith.rtl.stress import trials
+from systolith.steps.common import go_without, make_spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from systolith.array.account import Split
-from systolith.flows.common import require_extra
 from systolith.formats import BadInput
+from systolith.steps.common import require_extra
 from systolith.store import atomic_file
 
 FORMATS = (".svg", ".png")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import astuple
 from pathlib import Path
 
-from systolith.flows.common import NODE_HEADINGS
 from systolith.flows.lower import LowerReport
 from systolith.report.parts import Part, Rows, Table
+from systolith.steps.common import NODE_HEADINGS
 
 
 def text(report: LowerReport) -> list[Part]:

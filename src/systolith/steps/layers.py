@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping
 from systolith.array.spec import widened
-from systolith.flows.common import as_conv, find_layers, find_network, find_picture, make_spec, settle
-from systolith.flows.requests import Array, OnePicture, Progress
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.network.reference import run as execute
+from systolith.requests.option import Progress
+from systolith.requests.shared import Array, OnePicture
+from systolith.steps.common import as_conv, find_layers, find_network, find_picture, make_spec, settle
 
 
 @dataclass(frozen=True, eq=False)

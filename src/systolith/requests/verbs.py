@@ -1,143 +1,36 @@
-"""What each verb can be told: a dataclass a verb, of which Python's signature and the command line's options are made.
+"""One dataclass a verb, of which Python's signature and the command line's options are made.
 
-Standard library alone: the command line imports this before it knows which verb it is. Options that several verbs share
-are inherited. An option that a verb has no use for in some case is None unless it was given, so that it can be refused.
+An option that a verb has no use for in some case is None unless it was given, so that it can be refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated
 
-DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
-MODEL, PICTURE, LAYER, ARRAY, OUTPUT, RUNNING = "Model", "Picture", "Layer", "Array", "Output", "Running"
-
-
-class Progress(Protocol):
-    """Told how far a flow is: `what` is being done, `done` of `total`; without a total it is a sentence to show."""
-
-    def __call__(self, what: str, done: int = 0, total: int = 0) -> None: ...
-
-
-def quiet(what: str, done: int = 0, total: int = 0) -> None:
-    """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a field is given, and what it is for.
-
-    Attributes:
-        help: one sentence or two, for the command line and the reference.
-        group: the heading in `--help` under which it stands; "" for "Options".
-        flag: on the command line; "" is made of the field's name.
-        position: an argument without a flag, "only", or "too" for one that has the flag as well.
-        metavar: the argument's name in the usage line.
-        least, most: of a number.
-        off: the flag that switches it off, for one that is on unless said.
-    """
-
-    help: str
-    group: str = ""
-    flag: str = ""
-    position: str = ""
-    metavar: str = ""
-    least: float | None = None
-    most: float | None = None
-    off: str = ""
-
-
-def options_of(request: Any) -> dict[str, tuple[Any, Option, Any]]:
-    """The fields of a request that a command line can give: type, `Option` and default (MISSING: required), by name."""
-    hints = get_type_hints(request, include_extras=True)
-    found = {}
-    for each in fields(request):
-        for extra in getattr(hints[each.name], "__metadata__", ()):
-            if isinstance(extra, Option):
-                found[each.name] = (hints[each.name].__origin__, extra, each.default)
-    return found
-
-
-def described(request: Callable[..., Any]) -> str:
-    """The fields of a request, a line each, for a docstring's arguments."""
-    lines = [f"    {name}: {option.help}" for name, (_, option, _) in options_of(request).items()]
-    return "\n".join([*lines, "    progress: Called with what is being done, how much of it is done, and of how much."])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What all requests have."""
-
-    progress: Progress = quiet
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnePicture:
-    """A picture to look at."""
-
-    image: Annotated[Path | None, Option("A picture file. [default: the shipped cat]", PICTURE)] = None
-    data: Annotated[str | None, Option("A data set (folder or hub name) to take the picture from.", PICTURE)] = None
-    index: Annotated[int | None, Option("Which picture of the test split. [default: 0]", PICTURE)] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """An array, as far as its mapping goes."""
-
-    array: Annotated[str, Option("Size of the array, ROWSxCOLS.", ARRAY)] = "8x8"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lanes(Size):
-    """An array, as far as what fits it goes."""
-
-    act_bits: Annotated[int, Option("Width of an activation lane.", ARRAY)] = 4
-    weight_bits: Annotated[int, Option("Width of a weight lane.", ARRAY)] = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Array(Lanes):
-    """An array, whole."""
-
-    psum_bits: Annotated[
-        str | None,
-        Option(
-            "Width of the accumulator, or `auto`: the least safe one. [default: 16; where several layers are taken, "
-            "what they need]",
-            ARRAY,
-        ),
-    ] = None
-    overflow: Annotated[str, Option("What an accumulator does: error, wrap or saturate.", ARRAY)] = "error"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Streaming:
-    """What the core is told to do."""
-
-    schedule: Annotated[str, Option("What streams: `useful` positions, or the `whole` padded map.", ARRAY)] = "useful"
-    drained: Annotated[bool, Option("A pass waits until the array is empty; else it follows at once.", ARRAY)] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """A layer's shape, where no file says it."""
-
-    channels: Annotated[str | None, Option("Channels of the layer, INxOUT.", LAYER)] = None
-    size: Annotated[str | None, Option("The input map without padding, HxW.", LAYER, "--input")] = None
-    kernel: Annotated[str | None, Option("A number or KHxKW. [default: 3x3]", LAYER)] = None
-    padding: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
-    stride: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
-    dilation: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
-    signed_act: Annotated[bool, Option("Activations are signed.", LAYER)] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forcing:
-    """An output that may be there already."""
-
-    force: Annotated[bool, Option("Replace what is there.", OUTPUT)] = False
+from systolith.requests.option import Option
+from systolith.requests.shared import (
+    ARRAY,
+    DEFAULT_LAYER,
+    DEFAULT_MODEL,
+    LAYER,
+    MODEL,
+    OUTPUT,
+    PICTURE,
+    RUNNING,
+    STIMULUS,
+    AnyModel,
+    Array,
+    Forcing,
+    Geometry,
+    Lanes,
+    OnePicture,
+    Request,
+    Size,
+    Streaming,
+    TorchModel,
+)
 
 
 @dataclass(frozen=True)
@@ -176,13 +69,6 @@ class GradeRequest(Request):
     bundles: Annotated[Path, Option("A bundle, or a folder of bundles of one layer shape and array.", position="only")]
     faults: Annotated[int, Option("At most so many faults, of every kind some; drawn where there are more.")] = 50_000
     seed: Annotated[int, Option("Of the draw.")] = 0
-
-
-# Of a network: which model, by name, file or checkpoint.
-AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
-TorchModel = Annotated[
-    str, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
-]
 
 
 @dataclass(frozen=True)
@@ -303,3 +189,105 @@ class TrainRequest(Request):
         None
     )
     minutes: Annotated[float, Option("Between checkpoints in an epoch.", flag="--checkpoint-minutes")] = 10.0
+
+
+@dataclass(frozen=True)
+class VectorsRequest(Array, Geometry, Forcing, Request):
+    """Write the golden vectors of a model's layers, of your own integers (--tensors), or of a --stimulus."""
+
+    model: Annotated[
+        str | None,
+        Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
+    ] = None
+    layer: Annotated[
+        str | None, Option(f"One layer, several with commas between, or `all`. [default: {DEFAULT_LAYER}]", MODEL)
+    ] = None
+    tensors: Annotated[
+        Path | None,
+        Option("A .npz with act (C,H,W), weight (O,C,KH,KW), optionally padding, stride, dilation.", LAYER),
+    ] = None
+    stimulus: Annotated[
+        str | None, Option("Made-up integers: random, corner (all directed cases), or one case's name.", STIMULUS)
+    ] = None
+    most_negative: Annotated[bool, Option("Weights down to the most negative code, -8 in 4 bits.", STIMULUS)] = False
+    act_range: Annotated[str | None, Option("Activation codes, LO..HI. [default: the whole lane]", STIMULUS)] = None
+    weight_range: Annotated[str | None, Option("Weight codes, LO..HI. [default: -7..7 in 4 bits]", STIMULUS)] = None
+    density: Annotated[
+        float | None, Option("Of `sparse`: share of codes that are not 0. [default: 0.25]", STIMULUS)
+    ] = None
+    seed: Annotated[int | None, Option("Of the random codes. [default: 0]", STIMULUS)] = None
+    image: Annotated[
+        list[Path] | None, Option("A picture file; may be repeated. [default: the shipped cat]", PICTURE)
+    ] = None
+    data: Annotated[str | None, Option("A data set (folder or hub name) to take the picture from.", PICTURE)] = None
+    index: Annotated[str | None, Option("Which pictures of the test split: 7, or 0-9,12. [default: 0]", PICTURE)] = None
+    layout: Annotated[
+        str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)
+    ] = "course"
+    tiles: Annotated[
+        str | None, Option("Only the first input and output channel tiles, INxOUT, as a layer.", OUTPUT)
+    ] = None
+    limit_nij: Annotated[int | None, Option("Of each pass only the first so many psums.", OUTPUT)] = None
+    no_psum: Annotated[bool, Option("No psums, neither as files nor in tensors.npz.", OUTPUT)] = False
+    yes: Annotated[bool, Option("Write more than 20,000 files.", OUTPUT)] = False
+    jobs: Annotated[int | None, Option("Layers at a time. [default: one a core]", RUNNING)] = None
+    out: Annotated[Path, Option("The bundle's folder, or that of several, DIR/LAYER.", OUTPUT)] = Path("build/vectors")
+
+
+@dataclass(frozen=True)
+class ConvertRequest(Array, Geometry, Forcing, Request):
+    """Read vector files in one layout, check that the golden ones are what their inputs imply, write another layout."""
+
+    source: Annotated[Path, Option("A bundle, or a plain folder of vector files (with --from).", position="only")]
+    to: Annotated[str, Option("The layout to write: a name or a .toml file.", OUTPUT)]
+    out: Annotated[Path, Option("The new bundle's folder.", OUTPUT)]
+    layout: Annotated[
+        str | None,
+        Option("The folder's layout: a name or a .toml file. [default: the bundle's own]", LAYER, flag="--from"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class LayoutShowRequest(Request):
+    """Print a layout as TOML, to copy and change; or list them."""
+
+    name: Annotated[
+        str | None, Option("A layout's name or .toml file; without it, all names.", position="only", metavar="[NAME]")
+    ] = None
+
+
+@dataclass(frozen=True)
+class LayoutNewRequest(Forcing, Request):
+    """Write a layout of your own: a preset with differences. Without flags, on a terminal, it asks."""
+
+    out: Annotated[Path, Option("The .toml file to write.", OUTPUT)]
+    like: Annotated[str, Option("The layout to start from.")] = "course"
+    header: Annotated[str | None, Option("none, tokens, or a number of free lines to skip.")] = None
+    transposed: Annotated[bool, Option("Weights: a line per input channel.")] = False
+    kij_major: Annotated[bool, Option("One file for all kij, kij after kij.")] = False
+    reverse_lines: Annotated[list[str] | None, Option("act, weight, psum or out; repeatable.")] = None
+    reverse_lanes: Annotated[list[str] | None, Option("act, weight, psum or out; repeatable.")] = None
+    unpadded: Annotated[bool, Option("Activations without their padding.")] = False
+    windowed: Annotated[bool, Option("Psums only where an output needs them.")] = False
+    no_relu: Annotated[bool, Option("Outputs before ReLU.")] = False
+    addresses: Annotated[bool, Option("With a file of accumulation addresses.")] = False
+    radix: Annotated[str | None, Option("bin, hex or dec.")] = None
+
+
+@dataclass(frozen=True)
+class LayoutCheckRequest(Array, Geometry, Request):
+    """Say which layouts the files are consistent with, and what is different: such as weights transposed."""
+
+    folder: Annotated[Path, Option("A folder of vector files of unknown layout.", position="only")]
+    layout: Annotated[str | None, Option("Only this one: a name or a .toml file.", LAYER)] = None
+
+
+@dataclass(frozen=True)
+class InfoRequest(Lanes, Request):
+    """List the shipped models, or the layers of one and how they sit on the array."""
+
+    model: Annotated[
+        str | None,
+        Option("A shipped model or a model file; without it, the shipped ones.", position="only", metavar="[MODEL]"),
+    ] = None
+    nodes: Annotated[bool, Option("List the nodes of the integer network instead.")] = False

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from systolith.array.overflow import narrow_accumulators
 from systolith.array.spec import ArraySpec
-from systolith.flows.flow import optional
-from systolith.flows.requests import Progress
 from systolith.network.graph import Conv
+from systolith.requests.option import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +30,8 @@ class Narrow:
     same_class: int
     changed: int
     accumulators: int
-    correct: int | None = field(default=None, metadata=optional())
-    correct_exact: int | None = field(default=None, metadata=optional())
+    correct: int | None = field(default=None, metadata={"optional": True})
+    correct_exact: int | None = field(default=None, metadata={"optional": True})
     text: str = ""
 
 

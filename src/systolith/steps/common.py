@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping, Schedule
 from systolith.array.spec import parse_size
-from systolith.flows.requests import Array, Lanes, OnePicture, Progress, Streaming
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
 from systolith.network.file import network_of
 from systolith.network.graph import Linear
 from systolith.pictures import read_picture
+from systolith.requests.option import Progress
+from systolith.requests.shared import Array, Lanes, OnePicture, Streaming
 from systolith.store import ASSETS, is_checkpoint, load_model_file, model_path
 
 NODE_HEADINGS = ("name", "node", "takes", "shape", "result", "detail")

@@ -1,0 +1,93 @@
+"""Options that several verbs share, to inherit, so that each is said once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from systolith.requests.option import Option, Progress, quiet
+
+DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
+MODEL, PICTURE, LAYER, STIMULUS = "Model", "Picture", "Layer", "Stimulus"
+ARRAY, OUTPUT, RUNNING = "Array", "Output", "Running"
+
+# Of a network: which model, by name, file or checkpoint.
+AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
+TorchModel = Annotated[
+    str, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What all requests have."""
+
+    progress: Progress = quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePicture:
+    """A picture to look at."""
+
+    image: Annotated[Path | None, Option("A picture file. [default: the shipped cat]", PICTURE)] = None
+    data: Annotated[str | None, Option("A data set (folder or hub name) to take the picture from.", PICTURE)] = None
+    index: Annotated[int | None, Option("Which picture of the test split. [default: 0]", PICTURE)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """An array, as far as its mapping goes."""
+
+    array: Annotated[str, Option("Size of the array, ROWSxCOLS.", ARRAY)] = "8x8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lanes(Size):
+    """An array, as far as what fits it goes."""
+
+    act_bits: Annotated[int, Option("Width of an activation lane.", ARRAY)] = 4
+    weight_bits: Annotated[int, Option("Width of a weight lane.", ARRAY)] = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array(Lanes):
+    """An array, whole."""
+
+    psum_bits: Annotated[
+        str | None,
+        Option(
+            "Width of the accumulator, or `auto`: the least safe one. [default: 16; where several layers are taken, "
+            "what they need]",
+            ARRAY,
+        ),
+    ] = None
+    overflow: Annotated[str, Option("What an accumulator does: error, wrap or saturate.", ARRAY)] = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """What the core is told to do."""
+
+    schedule: Annotated[str, Option("What streams: `useful` positions, or the `whole` padded map.", ARRAY)] = "useful"
+    drained: Annotated[bool, Option("A pass waits until the array is empty; else it follows at once.", ARRAY)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """A layer's shape, where no file says it."""
+
+    channels: Annotated[str | None, Option("Channels of the layer, INxOUT.", LAYER)] = None
+    size: Annotated[str | None, Option("The input map without padding, HxW.", LAYER, "--input")] = None
+    kernel: Annotated[str | None, Option("A number or KHxKW. [default: 3x3]", LAYER)] = None
+    padding: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
+    stride: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
+    dilation: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
+    signed_act: Annotated[bool, Option("Activations are signed.", LAYER)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forcing:
+    """An output that may be there already."""
+
+    force: Annotated[bool, Option("Replace what is there.", OUTPUT)] = False
