@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-slow lint format docs bench clean
+.PHONY: run test test-slow test-light lint format generated docs bench clean
 
 run: $(READY)
 	$(BIN)/systolith run --out build/run --force
@@ -24,8 +24,21 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY)
+# The parts of the docs that are written by what they describe.
+generated: $(READY)
 	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/architecture.py
+
+docs: generated
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What needs no torch, in an environment without it: `make test-light PYTHON=python3.13`.
+LIGHT := build/light-$(notdir $(PYTHON))
+test-light:
+	test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[waves,dev]'
+	$(LIGHT)/bin/pytest -rs tests/array tests/vectors tests/stimulus tests/faults tests/verdict tests/cli/test_cli_grade.py \
+	  tests/cli/test_cli_stimulus.py tests/test_equality.py tests/test_formats.py tests/test_store.py tests/test_imports.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mapping
@@ -33,7 +46,7 @@ bench: $(READY)
 # A changed lock or pyproject installs again; otherwise this does nothing.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,docs,dev]'
 	touch $@
 
 clean:

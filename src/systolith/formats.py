@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 class BadInput(Exception):
     """Something the user gave cannot be used; the message says what, where, expected and found.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> sl.find_layout("mine")
         Traceback (most recent call last):

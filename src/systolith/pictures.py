@@ -27,7 +27,7 @@ def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np
     Raises:
         BadInput: the file is missing, unreadable or truncated.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> pixels, notes = sl.read_picture("cat.png")
         >>> pixels.shape, pixels.dtype

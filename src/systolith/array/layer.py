@@ -71,7 +71,7 @@ def run_layer(conv: Conv, act: NDArray[np.integer], spec: ArraySpec) -> ArrayRes
     Raises:
         BadInput: lanes too narrow, a wrong shape, or (overflow "error") a value that does not fit psum_bits.
 
-    Example:
+    Examples:
         >>> import numpy as np, systolith as sl
         >>> conv = sl.Conv.of(np.ones((8, 8, 3, 3), int), padding=1)
         >>> print(sl.run_layer(conv, np.ones((8, 4, 4), int), sl.ArraySpec(8, 8)).check())

@@ -24,7 +24,7 @@ class ArraySpec:
         overflow: what an accumulator does with a value that does not fit: "error" refuses it here,
             "wrap" and "saturate" do as such hardware would.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> str(sl.ArraySpec(rows=8, cols=16, psum_bits=20))
         '8x16'

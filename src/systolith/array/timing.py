@@ -180,7 +180,7 @@ class Clocks:
 def clocks(mapping: Mapping) -> Clocks:
     """Pipelined weight-stationary clocks, for both ways of streaming.
 
-    Example:
+    Examples:
         >>> import numpy as np, systolith as sl
         >>> conv = sl.Conv.of(np.ones((8, 8, 3, 3), int), padding=1)
         >>> sl.clocks(sl.run_layer(conv, np.ones((8, 4, 4), int), sl.ArraySpec(8, 8)).mapping).useful

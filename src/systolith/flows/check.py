@@ -71,7 +71,7 @@ def check(request: CheckRequest) -> CheckReport:
     Raises:
         BadInput: the bundle or the dump cannot be read, or is of another layer.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run(out="build/doc-check", force=True)
         >>> sl.check("build/doc-check", "build/doc-check").verdict

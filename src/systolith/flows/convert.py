@@ -52,7 +52,7 @@ def convert(request: ConvertRequest) -> ConvertReport:
     Raises:
         BadInput: the files cannot be read in that layout, or the output folder is there already.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run(out="build/doc-convert", force=True)
         >>> sl.convert("build/doc-convert", "seed", "build/doc-seed", force=True).files

@@ -127,7 +127,7 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
     Raises:
         BadInput: no such model, layer or picture; no simulator; a layer that the core cannot hold.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.cosim("vgg16-w4a4-s8", layer="features.27", sim="icarus")
         >>> report.clocks == report.predicted, report.words

@@ -56,7 +56,7 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
     Raises:
         BadInput: no such model or data, or classes that are not the model's.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.evaluate("vgg16-w4a4-s8", data="pictures")
         >>> report.total, report.correct

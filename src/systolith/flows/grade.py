@@ -67,7 +67,7 @@ def grade(request: GradeRequest) -> GradeReport:
     Raises:
         BadInput: no bundle there, bundles of several shapes or layouts, or a bundle whose numbers are not right.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run(out="build/doc-grade", force=True)
         >>> sl.grade("build/doc-grade", faults=40).count

@@ -62,7 +62,7 @@ def lower(request: LowerRequest) -> LowerReport:
     Raises:
         BadInput: no such model, a module that has no integer form, or a file that is there already.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.lower("vgg16-w4a4-s8")
         >>> report.holds, report.channels

@@ -100,7 +100,7 @@ def run(request: RunRequest) -> RunReport:
     Raises:
         BadInput: no such model, layer or picture; codes that do not fit the lanes; the output folder is there already.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run("vgg16-w4a4-s8", "features.27", out="build/doc-run", force=True)
         >>> report.holds, report.clocks["useful"]

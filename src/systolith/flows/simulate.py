@@ -90,7 +90,7 @@ def simulate(request: SimulateRequest) -> SimulateReport:
     Raises:
         BadInput: no such model, layer or picture, or a memory too small for a layer.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.simulate("vgg16-w4a4-s8", layer="features.27")
         >>> report.total.clocks, report.holds

@@ -50,7 +50,7 @@ def train(request: TrainRequest) -> TrainReport:
         BadInput: no such recipe or data, a folder that holds another run, or a loss that is not a number.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, when the run has been saved; `resume` goes on.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> small = ["epochs=1", "batch=2"]
         >>> report = sl.train("smoke", "pictures", "build/doc-train", holdout=0, changes=small)

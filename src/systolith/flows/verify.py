@@ -81,7 +81,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     Raises:
         BadInput: no such model or data, a network of another model, or labels that it has no class for.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.verify("vgg16-w4a4-s8", limit=2)
         >>> report.holds, report.different

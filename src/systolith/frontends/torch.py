@@ -115,7 +115,7 @@ def recover(model: nn.Module, layer_name: str, batch: NDArray[np.uint8]) -> Reco
     Raises:
         BadInput: no such layer, not quantized, or a batch of another shape.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> found = sl.recover(sl.load("vgg16-w4a4-s8"), "features.27", sl.read_picture("cat.png")[0])
         >>> found.act.shape, found.match.holds

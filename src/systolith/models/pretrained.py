@@ -140,7 +140,7 @@ def load_pretrained(name: str = "vgg16-w4a4-s8") -> Vgg16:
     A shipped model or a model file holds frozen integer codes: it is for evaluation, and its logits equal those
     of the checkpoint it was made from, bit for bit.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> sl.load("vgg16-w4a4-s8").config.squeeze_channels
         8

@@ -27,7 +27,7 @@ class Conv:
         act_format, weight_format: what the codes fit in.
         stride, padding, dilation: (vertical, horizontal); padding is code 0.
 
-    Example:
+    Examples:
         >>> import numpy as np, systolith as sl
         >>> sl.Conv.of(np.ones((8, 3, 3, 3), int), padding=1).output_shape(4, 6)
         (4, 6)

@@ -61,7 +61,7 @@ class IntegerNetwork:
     Raises:
         BadInput: naming the node, where shapes, formats or ranges do not fit together.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> network = sl.lower("vgg16-w4a4-s8").network
         >>> isinstance(network, sl.Network), network.classes

@@ -54,7 +54,7 @@ def write_bundle(
     Raises:
         BadInput: the folder exists, cannot be written, or a value does not fit its lane; nothing is left behind.
 
-    Example:
+    Examples:
         >>> import numpy as np, systolith as sl
         >>> result = sl.run_layer(sl.Conv.of(np.ones((8, 8, 3, 3), int)), np.ones((8, 4, 4), int), sl.ArraySpec(8, 8))
         >>> sl.write_bundle(result, "build/doc", layout="course", force=True).files
@@ -191,7 +191,7 @@ def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
     Raises:
         BadInput: not a bundle, or an incomplete or damaged one.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run(out="build/doc-bundle", force=True)
         >>> sl.read_bundle("build/doc-bundle")[0].out.shape
@@ -246,7 +246,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     Raises:
         BadInput: a file is missing, malformed, or of another number of words.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> report = sl.run(out="build/doc-bundle", force=True)
         >>> all(e.holds for e in sl.verify_bundle("build/doc-bundle"))

@@ -153,7 +153,7 @@ class FileSpec:
 class Layout:
     """A testbench's format: the files of each tensor it reads; `about` is for people.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> [file.tensor for file in sl.find_layout("seed").files]
         ['act', 'weight', 'psum', 'out']

@@ -25,7 +25,7 @@ def presets() -> dict[str, Layout]:
 def find_layout(name: str) -> Layout:
     """A preset by name, or the layout of a `.toml` file; `BadInput` lists the presets.
 
-    Example:
+    Examples:
         >>> import systolith as sl
         >>> sl.find_layout("course").files[0].name
         'activation_tile{itile}.txt'

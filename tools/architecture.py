@@ -1,0 +1,78 @@
+"""Write the map of the rooms into docs/architecture.md, and the public names into docs/reference.
+
+python tools/architecture.py           # rewrite
+python tools/architecture.py --check   # exit code 1 if they are out of date
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import rooms
+import systolith
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "systolith"
+
+
+def _summary(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    return text.split(". ")[0].rstrip(".")
+
+
+def room_map() -> str:
+    """Every room, what it holds, and what it may import."""
+    lines = ["| room | holds | may import |", "|---|---|---|"]
+    for name in rooms.GROUND:
+        lines.append(f"| `{name}.py` | {_summary(PACKAGE / f'{name}.py')} | the ground floor before it |")
+    for name, names in rooms.ROOMS.items():
+        holds = _summary(PACKAGE / name / "__init__.py")
+        may = ", ".join(f"`{other}`" for other in names) or "the ground floor"
+        lines.append(f"| `{name}/` | {holds} | {may} |")
+    return "\n".join(lines)
+
+
+def public_names() -> str:
+    """A block for mkdocstrings for every public name, where it is defined."""
+    lines = []
+    for name in systolith.__all__:
+        thing = getattr(systolith, name)
+        home, there = thing.__module__, thing.__name__
+        # What a verb takes is made when it is imported: reading the source alone does not show it.
+        inspected = home.startswith("systolith.flows.")
+        lines += [f"### `systolith.{name}`", "", f"::: {home}.{there}", "    options:"]
+        lines += ["      show_root_heading: false", "      skip_local_inventory: true"]
+        lines += ["      force_inspection: true"] if inspected else []
+        lines += [""]
+    return "\n".join(lines).rstrip()
+
+
+BLOCKS = {
+    ROOT / "docs" / "architecture.md": ("rooms", room_map),
+    ROOT / "docs" / "reference" / "index.md": ("names", public_names),
+}
+
+
+def main() -> int:
+    """Rewrite the blocks, or with --check say whether they would change."""
+    stale = []
+    for page, (block, made) in BLOCKS.items():
+        old = page.read_text()
+        mark = f"<!-- {block}: written by tools/architecture.py -->\n"
+        head, rest = old.split(mark)
+        new = f"{head}{mark}{made()}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+        if new != old:
+            stale.append(page.relative_to(ROOT).as_posix())
+            if "--check" not in sys.argv:
+                page.write_text(new)
+    if stale and "--check" in sys.argv:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
