@@ -85,3 +85,11 @@ def test_public_names_are_there() -> None:
         assert getattr(systolith, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = systolith.nonsense
+
+
+def test_no_file_and_no_room_is_too_large() -> None:
+    lines = {name: len((ROOT / name).read_text().splitlines()) for name in FILES}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+    for room in rooms.ROOMS:
+        total = sum(count for name, count in lines.items() if rooms.room_of(name) == room)
+        assert total <= (1_300 if room == "cli" else 2_500), room

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from systolith import store
 from systolith.formats import BadInput, IntFormat
 from systolith.store import (
     Codes,
@@ -172,3 +177,46 @@ def test_atomic_folder_below_or_on_a_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="expected a folder or nothing there"):
         fill(tmp_path / "file", force=True)
     assert (tmp_path / "file").read_text() == "x"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from systolith.store import atomic_file, atomic_folder
+with atomic_file(Path(sys.argv[1]) / "a.txt") as file, atomic_folder(Path(sys.argv[1]) / "b", False) as folder:
+    file.write_text("half")
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    old = tmp_path / ".systolith.old.kept"
+    old.mkdir()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = set(tmp_path.glob(".systolith.*")) - {old}
+    assert {path.is_dir() for path in left} == {False, True}
+    other = tmp_path / next(iter(left)).name.replace(".systolith.", ".systolith.another-", 1)
+    other.touch()
+    # Our own, half-way, and another machine's are not orphans; what the user had is nobody's to delete.
+    with atomic_file(tmp_path / "mine.txt") as mine:
+        mine.write_text("whole")
+        assert set(tmp_path.glob(".systolith.*")) == {mine, other, old}
+        with atomic_file(tmp_path / "second.txt") as second:
+            second.write_text("whole")
+            assert mine.exists()
+    assert (tmp_path / "mine.txt").read_text() == "whole"
+
+
+def test_a_process_number_given_anew_is_another_process(tmp_path: Path) -> None:
+    began = store._began(os.getpid())
+    assert began > 0
+    stale = tmp_path / f".systolith.{store._host()}.{os.getpid()}.{began + 1}.x"
+    stale.touch()
+    living = tmp_path / f".systolith.{store._host()}.{os.getppid()}.{store._began(os.getppid())}.x"
+    living.touch()
+    with atomic_file(tmp_path / "a") as file:
+        file.touch()
+    assert not stale.exists()
+    assert living.exists()

@@ -13,6 +13,8 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -205,7 +207,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".systolith.")
+        _remove_orphans(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_mine())
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -228,7 +231,8 @@ def atomic_folder(path: Path, force: bool) -> Iterator[Path]:
     temporary = old = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".systolith."))
+        _remove_orphans(path.parent)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_mine()))
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
@@ -247,6 +251,49 @@ def atomic_folder(path: Path, force: bool) -> Iterator[Path]:
         for left in (temporary, old):
             if left is not None:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+_ORPHAN = re.compile(r"\.systolith\.([^.]+)\.(\d+)\.(\d+)\..+")
+"""Host, process and the time that process began: what `.systolith.old.` holds is the user's, and never matches."""
+
+
+def _mine() -> str:
+    """The beginning of a temporary's name, which says whose it is."""
+    return f".systolith.{_host()}.{os.getpid()}.{_began(os.getpid())}."
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", platform.node()) or "unknown"
+
+
+def _began(process: int) -> int:
+    """When a process began, in clock ticks since boot: a number given anew is another process. 0 where unknown."""
+    try:
+        # The name, in parentheses, may hold anything; the start is the 22nd field, the 20th behind it.
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _alive(process: int, began: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's, or a number that this system has not: not ours to judge
+    return not began or _began(process) in (0, began)
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Remove what commands of this machine that were killed have left half-written in `folder`."""
+    for path in folder.glob(".systolith.*"):
+        match = _ORPHAN.fullmatch(path.name)
+        if match and match[1] == _host() and not _alive(int(match[2]), int(match[3])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def require_free(path: Path, force: bool) -> Path:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +98,20 @@ def test_a_file_that_contradicts_itself(tmp_path: Path, random_model_file: Path)
     save_model_file(tmp_path / "m.safetensors", replace(file, codes=codes))
     with pytest.raises(BadInput, match=r"layer features\.3: its config says int4 weights and uint4 activations"):
         load(str(tmp_path / "m.safetensors"))
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def test_a_pickle_with_code_is_refused_in_a_whole_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"config": {}, "model": _Code()}, tmp_path / "evil.pt")
+    said = r"evil.pt: not a readable checkpoint, it holds code \(posix.system\), which was not run: expected tensors"
+    with pytest.raises(BadInput, match=said):
+        load(str(tmp_path / "evil.pt"))
+    (tmp_path / "evil2.pt").write_bytes(pickle.dumps(_Code()))
+    with pytest.raises(BadInput, match=r"neither a tensor nor a plain value, which was not loaded$"):
+        load(str(tmp_path / "evil2.pt"))
+    assert not (tmp_path / "ran").exists()

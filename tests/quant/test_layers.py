@@ -9,6 +9,7 @@ from systolith.formats import BadInput, IntFormat
 from systolith.quant import (
     ActQuantizer,
     ClampedReLU,
+    ExactBatchNorm2d,
     PixelCodes,
     QuantConv2d,
     QuantLinear,
@@ -177,3 +178,15 @@ def test_calibration_goes_front_to_back() -> None:
     with torch.no_grad():
         inner = model[1](model[0](x))
     assert 0.3 * inner.max() < model[2].act_quant.alpha <= inner.max() * 1.001  # type: ignore[union-attr]
+
+
+def test_calibrate_leaves_every_module_in_its_mode() -> None:
+    model = nn.Sequential(QuantConv2d(3, 4, 3), ExactBatchNorm2d(4), nn.ReLU(), nn.Dropout())
+    model.eval()
+    model[3].train()
+    calibrate(model, torch.randn(4, 3, 5, 5))
+    assert [module.training for module in model] == [False, False, False, True]
+    assert model[1].num_batches_tracked == 1
+    model.train()
+    calibrate(model, torch.randn(4, 3, 5, 5))
+    assert all(module.training for module in model)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -116,15 +119,27 @@ def _require_finite(path: Path, model: nn.Module) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state of a training run (`last.pt`, `best.pt`); `BadInput` if it is missing, corrupt or foreign."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of other pickle protocols: what is wrong with the file is said below
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch.load raises whatever the bytes provoke
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{path}: not a readable checkpoint, truncated or of another kind ({first[:120]})") from None
+        raise BadInput(f"{path}: not a readable checkpoint, {_why_not(error)}") from None
     if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
         raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
     return state
+
+
+def _why_not(error: Exception) -> str:
+    """What is wrong with a file that torch refused: its own text tells whoever reads it to run the code inside."""
+    wanted = re.search(r"GLOBAL (\S+)", str(error))
+    if wanted:
+        return f"it holds code ({wanted[1]}), which was not run: expected tensors and plain values alone"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds what is neither a tensor nor a plain value, which was not loaded"
+    reason = (str(error).splitlines() or [""])[0].rstrip(".")
+    return f"truncated or of another kind ({reason if 0 < len(reason) <= 150 else type(error).__name__})"
 
 
 def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:

@@ -311,7 +311,11 @@ def quant_layer(model: nn.Module, name: str) -> QuantConv2d | QuantLinear:
 
 @torch.no_grad()
 def calibrate(model: nn.Module, batch: Tensor) -> None:
-    """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass."""
+    """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass.
+
+    The pass is one of training, so batch norms take the batch's statistics; every module is left in the mode in which
+    it was found.
+    """
 
     def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         # An add has two operands and one quantizer.
@@ -320,8 +324,11 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 
     quantized = [m for m in model.modules() if isinstance(getattr(m, "act_quant", None), ActQuantizer)]
     hooks = [layer.register_forward_pre_hook(set_alpha, with_kwargs=True) for layer in quantized]
+    modes = {module: module.training for module in model.modules()}
     try:
         model.train()(batch)
     finally:
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()

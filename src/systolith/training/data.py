@@ -159,7 +159,8 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a CIFAR-10 batch")
+        code = f"{module}.{name}"
+        raise pickle.UnpicklingError(f"it holds code, {code}, which is not allowed in a CIFAR-10 batch and was not run")
 
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
@@ -219,7 +220,9 @@ def _hub(name: str, split: str) -> LabelledPictures:
     try:
         table = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, authentication, a missing name: the library has no common class
-        raise BadInput(f"--data {name}: the hub did not give it ({type(error).__name__}: {str(error)[:120]})") from None
+        # These libraries' messages go on for paragraphs; the first line says what happened.
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(f"--data {name}: the hub did not give it ({type(error).__name__}: {reason})") from None
     return _from_table(table, name, split)
 
 

@@ -1,0 +1,160 @@
+"""Every verb as a function and as a command: the same report, the same JSON, byte for byte."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.test_cli import call
+from conftest import Find
+from systolith.cli.main import app
+from systolith.flows.flow import SCHEMA, Report
+from systolith.requests import verbs
+from systolith.requests.option import options_of
+from systolith.store import ASSETS
+
+GEOMETRY = {"channels": "8x8", "size": "4x4"}
+# What each is called with, flags on the left; paths are in the folder that `here` makes.
+CASES: dict[str, dict[str, Any]] = {
+    "run": {"out": Path("ran")},
+    "vectors": {"layer": "features.24,features.27", "out": Path("many"), "no_psum": True},
+    "vectors stimulus": {"stimulus": "random", **GEOMETRY, "out": Path("made")},
+    "check": {"bundle": Path("bundle"), "against": Path("bundle")},
+    "check wrong": {"bundle": Path("bundle"), "against": Path("wrong")},
+    "grade": {"bundles": Path("bundle"), "faults": 60},
+    "convert": {"source": Path("bundle"), "to": "seed", "out": Path("converted")},
+    "layout show": {"name": "course"},
+    "layout new": {"out": Path("mine.toml"), "transposed": True},
+    "layout check": {"folder": Path("bundle"), **GEOMETRY, "padding": "1"},
+    "simulate": {"layer": "features.27"},
+    "cosim": {"layer": "features.27", "sim": "icarus"},
+    "cosim random": {"random": 2, "sim": "icarus"},
+    "verify": {"limit": 2, "psum_bits": 10},
+    "lower": {"fixed_point": True},
+    "evaluate": {"data": "pictures"},
+    "train": {"recipe": "smoke", "data": "pictures", "out": Path("trained"), "changes": ["epochs=1"], "holdout": 0},
+    "info": {"model": "vgg16-w4a4-s8"},
+    "info all": {},
+}
+KEYS = {
+    "run": "model picture prediction integer_prediction layer array ranges least_psum_bits recovered clocks "
+    "utilisation equalities warnings bundle layout",
+    "vectors": "folder files words bytes layout predicted warnings bundles",
+    "vectors stimulus": "folder files words bytes layout psum_bits stimulus seed cases left_out",
+    "check": "bundle against levels first suspects matched words closest would_be",
+    "grade": "bundles count faults detected undetectable survivors unknown kinds",
+    "convert": "from to folder files checks",
+    "layout show": "name about files",
+    "layout new": "file layout",
+    "layout check": "folder consistent others",
+    "simulate": "model array contract schedule layers total equalities",
+    "cosim": "simulator schedule layers words timestamps clocks predicted seconds why",
+    "cosim random": "array seed layers words timestamps simulator why layer",
+    "verify": "model network executor pictures images codes different first layers proofs logits correct total "
+    "least_psum_bits narrow images_per_s",
+    "lower": "model steps channels points fixed_point files",
+    "evaluate": "accuracy standard_error correct total per_class classes confusion model data images_per_s run",
+    "train": "recipe stands_on data classes train_pictures epochs chosen_epoch holdout_pictures holdout_accuracy "
+    "seconds precision version torch test_data test_correct test_total test_accuracy folder",
+    "info": "model run array layers integer_network",
+    "info all": "models",
+}
+TIMES = ("seconds", "images_per_s")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a bundle, a dump that is wrong, and pictures."""
+    monkeypatch.chdir(tmp_path)
+    assert call("vectors", "--out", "bundle").returncode == 0
+    shutil.copytree("bundle", "wrong")
+    lines = (tmp_path / "wrong" / "out.txt").read_text().splitlines(keepends=True)
+    lines[5] = lines[5].translate(str.maketrans("01", "10"))
+    (tmp_path / "wrong" / "out.txt").write_text("".join(lines))
+    for split, count in (("train", 64), ("test", 1)):
+        (tmp_path / "pictures" / split / "cat").mkdir(parents=True)
+        for i in range(count):
+            shutil.copy(ASSETS / "cat.png", tmp_path / "pictures" / split / "cat" / f"{i}.png")
+    return tmp_path
+
+
+def flow_of(verb: str) -> tuple[Any, str]:
+    """The module and the function of a verb."""
+    first, *rest = verb.split()
+    nested = first == "layout"
+    return importlib.import_module(f"systolith.flows.{first}"), f"layout_{rest[0]}" if nested else first
+
+
+def command_line(verb: str, given: dict[str, Any]) -> list[str]:
+    """The same values as a user types them."""
+    request, words = getattr(verbs, request_name(verb)), verb.split()[: 2 if verb.startswith("layout") else 1]
+    for key, value in given.items():
+        option = options_of(request)[key][1]
+        flag = option.flag or f"--{key.replace('_', '-')}"
+        if option.position == "only":
+            words.append(str(value))
+        elif value is True:
+            words.append(flag)
+        else:
+            words += [text for one in (value if isinstance(value, list) else [value]) for text in (flag, str(one))]
+    return [*words, "--json"]
+
+
+def without_times(value: Any) -> Any:
+    """JSON values but for what a clock on the wall says."""
+    if isinstance(value, dict):
+        return {key: without_times(content) for key, content in value.items() if key not in TIMES}
+    return [without_times(content) for content in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_json_of_a_command_is_the_report_of_its_flow(
+    case: str, here: Path, monkeypatch: pytest.MonkeyPatch, simulator: Find
+) -> None:
+    if case.startswith("cosim"):
+        simulator("icarus")
+    module, name = flow_of(case)
+    flow, given = getattr(module, name), CASES[case]
+    kept: list[Report] = []
+
+    def keep(**options: Any) -> Report:
+        kept.append(flow(**options))
+        return kept[-1]
+
+    monkeypatch.setattr(module, name, keep)
+    printed = call(*command_line(case, given), cwd=here)
+    (report,) = kept
+    assert printed.stdout == report.to_json() + "\n"
+    assert printed.returncode == (0 if report.holds else 1), printed.stderr
+    assert len(report.verdict) < 200
+    with pytest.raises(FrozenInstanceError):
+        report.holds = not report.holds  # type: ignore[misc]
+
+    # In Python the same values give the same report; a file that is there now is replaced, a run goes on.
+    parameters = options_of(getattr(verbs, request_name(case)))
+    again = {"force": True} if "force" in parameters else {"resume": True} if "resume" in parameters else {}
+    same = flow(**given, **again)
+    assert isinstance(same, Report)
+    assert without_times(json.loads(same.to_json())) == without_times(json.loads(printed.stdout))
+
+    value = json.loads(printed.stdout)
+    assert value["schema"] == SCHEMA == 1
+    assert value["verb"] == " ".join(case.split()[:2] if case.startswith("layout") else case.split()[:1])
+    expected = KEYS[case.removesuffix(" wrong")].split()
+    assert set(value) == {"schema", "verb", "holds", "verdict", "notes", *expected}, set(value) ^ set(expected)
+
+
+def request_name(case: str) -> str:
+    parts = case.split()[: 2 if case.startswith("layout") else 1]
+    return "".join(part.capitalize() for part in parts) + "Request"
+
+
+def test_every_verb_is_here() -> None:
+    every = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {case.split()[0] for case in CASES} == every | {"layout"}
