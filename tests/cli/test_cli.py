@@ -19,6 +19,8 @@ from PIL import Image
 import systolith
 from conftest import pictures
 from systolith.cli.main import main
+from systolith.models import vgg
+from training.narrow import PLAN
 
 
 def call(
@@ -344,7 +346,8 @@ def test_train_says_when_the_accelerator_fails(tmp_path: Path, monkeypatch: pyte
         train("smoke", "DATA", tmp_path / "run")
 
 
-def test_train_smoke_resume_and_refusals(tmp_path: Path) -> None:
+def test_train_smoke_resume_and_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vgg, "_PLAN", PLAN)
     for split in ("train", "test"):
         for i, name in enumerate(("cat", "dog")):
             (tmp_path / split / name).mkdir(parents=True)

@@ -15,9 +15,11 @@ from cli.test_cli import call
 from conftest import Find
 from systolith.cli.main import app
 from systolith.flows.flow import SCHEMA, Report
+from systolith.models import vgg
 from systolith.requests import verbs
 from systolith.requests.option import options_of
 from systolith.store import ASSETS
+from training.narrow import PLAN
 
 GEOMETRY = {"channels": "8x8", "size": "4x4"}
 # What each is called with, flags on the left; paths are in the folder that `here` makes.
@@ -117,6 +119,8 @@ def without_times(value: Any) -> Any:
 def test_the_json_of_a_command_is_the_report_of_its_flow(
     case: str, here: Path, monkeypatch: pytest.MonkeyPatch, simulator: Find
 ) -> None:
+    if case == "train":
+        monkeypatch.setattr(vgg, "_PLAN", PLAN)
     if case.startswith("cosim"):
         simulator("icarus")
     module, name = flow_of(case)

@@ -100,14 +100,16 @@ def test_the_clocks_of_the_squeezed_layer() -> None:
 
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_a_trained_layer_in_each_simulator(name: str, simulator: Find, models: Path, tmp_path: Path) -> None:
-    from systolith.cli.common import find_network, find_picture
     from systolith.network.graph import Requantize
     from systolith.network.reference import run
+    from systolith.requests.option import quiet
+    from systolith.requests.shared import OnePicture
+    from systolith.steps.common import find_network, find_picture
 
     network, _ = find_network("vgg16-w4a4-s8", "test")
     conv = network.layers["features.27"]
     assert isinstance(conv, Conv)
-    values = run(network, find_picture(None, None, None)[0][None])
+    values = run(network, find_picture(OnePicture(), quiet)[0][None])
     act = values[network["features.27"].inputs[0]][0].astype(np.int16)
     consumer = next(s.node for s in network.steps if s.inputs == ("features.27",))
     assert isinstance(consumer, Requantize)

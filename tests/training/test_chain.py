@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from narrow import WIDE, narrow_vgg
 from test_loop import data
 
 from systolith.formats import BadInput
-from systolith.models import build, load_pretrained
+from systolith.models import build, load_pretrained, vgg
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import quant_layers
 from systolith.store import load_model_file, save_model_file
@@ -24,6 +26,13 @@ from systolith.training.loop import Interrupted
 from systolith.training.recipes import Recipe
 
 TINY: dict[str, Any] = {"epochs": 1, "batch": 16, "train_limit": 16, "precision": "fp32", "compile": "no"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow(random_model_file: Path) -> Iterator[None]:
+    """The network of these tests; the file that other tests share is made before, at its full width."""
+    with narrow_vgg():
+        yield
 
 
 @pytest.fixture
@@ -83,7 +92,7 @@ def test_a_stage_on_other_pictures_is_refused(tmp_path: Path, presets: dict[str,
 
 def test_what_is_wrong_is_said_before_any_stage_trains(tmp_path: Path, presets: dict[str, Recipe]) -> None:
     wide = replace(presets["student"], squeeze_layer="features.27", squeeze_channels=9999)
-    with pytest.raises(BadInput, match="squeeze: expected 1 to 512 channels"):
+    with pytest.raises(BadInput, match="squeeze: expected 1 to 64 channels"):
         chain.train_chain(wide, data(), tmp_path / "a", tmp_path / "s", holdout=8)
     assert not (tmp_path / "s").exists()
 
@@ -125,7 +134,7 @@ def test_a_squeezed_student_starts_from_the_whole_network_squeezed(tmp_path: Pat
     whole = read_checkpoint(tmp_path / "s" / "whole" / "best.pt")["model"]
     start = chain.starting_weights(tmp_path / "s" / "whole" / "best.pt", squeezed)
     assert torch.equal(start["features.39.weight"], whole["features.40.weight"])
-    gain = (512 / 16) ** 0.5
+    gain = (64 / 16) ** 0.5
     assert torch.equal(start["features.27.weight"], whole["features.27.weight"][:16, :16] * gain)
 
 
@@ -172,7 +181,10 @@ def test_a_quantized_network_teaches_at_training_speed(tmp_path: Path, presets: 
     assert not any(p.requires_grad for p in teacher.network.parameters())
 
 
-def test_files_that_cannot_be_stood_on(tmp_path: Path, presets: dict[str, Recipe], random_model_file: Path) -> None:
+def test_files_that_cannot_be_stood_on(
+    tmp_path: Path, presets: dict[str, Recipe], random_model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vgg, "_PLAN", WIDE)  # as the file is
     (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
     file = load_model_file(random_model_file)
     save_model_file(tmp_path / "bare.safetensors", replace(file, run={}))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from narrow import narrow_vgg
 
 from conftest import pictures
 from systolith.formats import BadInput
@@ -27,6 +29,13 @@ from systolith.training.distill import Teacher
 from systolith.training.recipes import recipe
 
 SMALL = recipe("smoke", ["batch=16", "train_limit=48"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow(random_model_file: Path) -> Iterator[None]:
+    """The network of these tests; the file that other tests share is made before, at its full width."""
+    with narrow_vgg():
+        yield
 
 
 def data(count: int = 64) -> LabelledPictures:
@@ -130,14 +139,17 @@ def test_a_folder_holds_one_run(straight: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
 from pathlib import Path
+from narrow import PLAN
 from training.test_loop import SMALL, data, loop
+from systolith.models import vgg
 
 def report(event):
     if event["event"] == "step" and (event["epoch"], event["step"]) == (2, 2):
         os.kill(os.getpid(), signal.SIGKILL)
 
+vgg._PLAN = PLAN
 loop.SAVE_AFTER = {after}
 loop.train(SMALL, data(), Path({out!r}), holdout=16, minutes={minutes}, report=report)
 """

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from two_processes import IMAGES, LABELS
@@ -18,6 +19,8 @@ from systolith.training.loop import make_loss
 from systolith.training.recipes import recipe
 
 HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.slow
 
 
 def two(task: str, out: Path) -> list[dict[str, torch.Tensor]]:
