@@ -10,9 +10,10 @@ import torch
 
 from conftest import pictures
 from systolith.formats import BadInput, IntFormat
-from systolith.models import Vgg16, VggConfig, build, config_of, load, load_pretrained, save_model
+from systolith.models import Vgg16, VggConfig, build, config_of, load, load_pretrained, save_model, vgg
 from systolith.quant import calibrate, quant_layers
 from systolith.store import load_model_file, save_model_file, shipped_models
+from training.narrow import PLAN
 
 
 def test_logits_equal_the_checkpoints_bit_for_bit(random_model_file: Path) -> None:
@@ -23,7 +24,8 @@ def test_logits_equal_the_checkpoints_bit_for_bit(random_model_file: Path) -> No
         assert torch.equal(checkpoint(batch), shipped(batch))
 
 
-def test_per_channel_and_other_bits_too(tmp_path: Path) -> None:
+def test_per_channel_and_other_bits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vgg, "_PLAN", PLAN)
     torch.manual_seed(1)
     model = Vgg16(VggConfig(weight_bits=3, act_bits=2, first_weight_bits=8, per_channel=True, pixel_offset=128))
     calibrate(model, torch.from_numpy(pictures(4)))
