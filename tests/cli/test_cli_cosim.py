@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 from conftest import Find
 from systolith.rtl.simulators import RTL, SIMULATORS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 
 SMALL = ("--array", "4x4", "--input", "3x3", "--channels", "4x4")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object
+from cli.calling import NO_TORCH, call, one_object
 from systolith import verify_bundle
 from systolith.formats import BadInput
 from systolith.steps.bundles import disk_of

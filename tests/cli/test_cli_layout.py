@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 
 SHAPE = ("--channels", "8x8", "--input", "4x4")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 from systolith.report.simulate import shares
 
 SQUEEZED = ("--layer", "features.27")

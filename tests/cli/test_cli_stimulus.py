@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 from systolith import verify_bundle
 
 SQUEEZED = ("--array", "8x8", "--input", "4x4", "--channels", "8x8")

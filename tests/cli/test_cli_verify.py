@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_cli import NO_TORCH, call, one_object, refuse
+from cli.calling import NO_TORCH, call, one_object, refuse
 from systolith.store import Codes, ModelFile, load_model_file, save_model_file
 
 # 13 convolutions' maps, before pooling: 2*64*32*32 + 2*128*16*16 + 3*256*8*8 + (8 + 8 + 512)*4*4 + 3*512*2*2

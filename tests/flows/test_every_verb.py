@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.test_cli import call
+from cli.calling import call
 from conftest import Find
 from systolith.cli.main import app
 from systolith.flows.flow import SCHEMA, Report
