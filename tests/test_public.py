@@ -55,3 +55,10 @@ def test_a_verb_says_what_it_takes(verb: str) -> None:
     assert "progress" in parameters
     for name in parameters:
         assert f"    {name}: " in function.__doc__
+
+
+def test_public_names_are_there() -> None:
+    for name in sl.__all__:
+        assert getattr(sl, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = sl.nonsense
