@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 
 import rooms
 import systolith
+from systolith.requests import verbs
+from systolith.requests.option import options_of
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "systolith"
@@ -35,18 +38,26 @@ def room_map() -> str:
     return "\n".join(lines)
 
 
+def _arguments(request: type) -> list[str]:
+    """What a verb takes, as a table: it is made of the request when it is imported, so the source does not show it."""
+    lines = ["| argument | default | what for |", "|---|---|---|"]
+    for name, (_, option, default) in options_of(request).items():
+        shown = "required" if default is MISSING else f"`{str(default) if isinstance(default, Path) else default!r}`"
+        lines.append(f"| `{name}` | {shown} | {option.help.replace('|', chr(92) + '|')} |")
+    return lines
+
+
 def public_names() -> str:
     """A block for mkdocstrings for every public name, where it is defined."""
     lines = []
     for name in systolith.__all__:
         thing = getattr(systolith, name)
         home, there = thing.__module__, thing.__name__
-        # What a verb takes is made when it is imported: reading the source alone does not show it.
-        inspected = home.startswith("systolith.flows.")
         lines += [f"### `systolith.{name}`", "", f"::: {home}.{there}", "    options:"]
         lines += ["      show_root_heading: false", "      skip_local_inventory: true"]
-        lines += ["      force_inspection: true"] if inspected else []
         lines += [""]
+        if home.startswith("systolith.flows."):
+            lines += [*_arguments(getattr(verbs, f"{name.capitalize()}Request")), ""]
     return "\n".join(lines).rstrip()
 
 
