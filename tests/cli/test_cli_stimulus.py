@@ -33,8 +33,8 @@ EXTREMES = {f"{what}-{name}" for what in ("acc", "pass") for name in ("max", "mi
 TURN = "acc-turn"  # as far as the extremes, and back
 
 
-def vectors(*args: object) -> subprocess.CompletedProcess[str]:
-    return call("vectors", *args, code=NO_TORCH)
+def vectors(*args: object, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    return call("vectors", *args, code=code)
 
 
 def folders(path: Path) -> set[str]:
@@ -47,7 +47,7 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_corner_writes_a_bundle_a_case_and_names_those_left_out(tmp_path: Path) -> None:
-    result = vectors("--stimulus", "corner", *SQUEEZED, "--out", tmp_path / "d")
+    result = vectors("--stimulus", "corner", *SQUEEZED, "--out", tmp_path / "d", code=NO_TORCH)
     assert result.returncode == 0, result.stderr
     assert folders(tmp_path / "d") == CORNER
     assert all(e.holds for name in CORNER for e in verify_bundle(tmp_path / "d" / name))
