@@ -220,3 +220,23 @@ def test_a_process_number_given_anew_is_another_process(tmp_path: Path) -> None:
         file.touch()
     assert not stale.exists()
     assert living.exists()
+
+
+def test_a_leftover_that_may_not_be_removed_is_no_reason_not_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another user's, in a folder like /tmp.
+    theirs = tmp_path / f".systolith.{store._host()}.{2**22 + 1}.1.x"
+    theirs.touch()
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == theirs:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with atomic_file(tmp_path / "mine.txt") as file:
+        file.write_text("whole")
+    assert (tmp_path / "mine.txt").read_text() == "whole"
+    assert theirs.exists()

@@ -290,10 +290,12 @@ def _remove_orphans(folder: Path) -> None:
     for path in folder.glob(".systolith.*"):
         match = _ORPHAN.fullmatch(path.name)
         if match and match[1] == _host() and not _alive(int(match[2]), int(match[3])):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            # Another user's, in a folder like /tmp, stays: that is no reason not to write. So is one removed meanwhile.
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def require_free(path: Path, force: bool) -> Path:
