@@ -38,6 +38,13 @@ def test_a_core_that_does_not_compile_gives_one_sentence(icarus: Simulator, tmp_
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
+def test_a_long_message_of_a_tool_ends_after_a_word_and_says_so() -> None:
+    assert simulators._shown(" core/fit.sv:1: error: syntax error\n") == "core/fit.sv:1: error: syntax error"
+    assert simulators._shown("word " * 60) == ("word " * 60).strip()
+    assert simulators._shown("words " * 60) == ("words " * 49) + "words ..."
+    assert simulators._shown("x" * 400) == "x" * 300 + " ..."
+
+
 def test_a_core_is_compiled_once_by_however_many(icarus: Simulator, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda _: simulators.build(icarus, {"ROWS": 3}, tmp_path / "cache"), range(4)))

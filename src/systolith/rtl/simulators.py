@@ -254,8 +254,14 @@ def _compile(command: Sequence[str], folder: Path, environment: MappingType[str,
     if done.returncode != 0:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "Exiting due to" not in line]
         first = next((line for line in lines if re.search("rror|not found", line)), lines[0] if lines else "no message")
-        raise BadInput(f"{Path(command[0]).name} cannot compile the core: {first.strip()[:300]}")
+        raise BadInput(f"{Path(command[0]).name} cannot compile the core: {_shown(first)}")
     require_room(folder)
+
+
+def _shown(line: str, most: int = 300) -> str:
+    """A tool's line; one that would fill the screen ends after a whole word, and says that it went on."""
+    line = line.strip()
+    return line if len(line) <= most else f"{line[:most].rpartition(' ')[0] or line[:most]} ..."
 
 
 def require_room(folder: Path) -> None:
@@ -317,7 +323,7 @@ def simulate(
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         said = next((line for line in lines if re.search("fatal|error", line, re.I)), lines[-1] if lines else "")
-        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {said[:300]}")
+        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {_shown(said)}")
     if waves is not None:
         require_room(waves.parent)
     return done.stdout
