@@ -7,16 +7,15 @@ python tools/architecture.py --check   # exit code 1 if they are out of date
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import MISSING
 from pathlib import Path
 
 import rooms
 import systolith
+from blocks import ROOT, rewrite
 from systolith.requests import verbs
 from systolith.requests.option import options_of
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "systolith"
 
 
@@ -61,29 +60,5 @@ def public_names() -> str:
     return "\n".join(lines).rstrip()
 
 
-BLOCKS = {
-    ROOT / "docs" / "architecture.md": ("rooms", room_map),
-    ROOT / "docs" / "reference" / "index.md": ("names", public_names),
-}
-
-
-def main() -> int:
-    """Rewrite the blocks, or with --check say whether they would change."""
-    stale = []
-    for page, (block, made) in BLOCKS.items():
-        old = page.read_text()
-        mark = f"<!-- {block}: written by tools/architecture.py -->\n"
-        head, rest = old.split(mark)
-        new = f"{head}{mark}{made()}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
-        if new != old:
-            stale.append(page.relative_to(ROOT).as_posix())
-            if "--check" not in sys.argv:
-                page.write_text(new)
-    if stale and "--check" in sys.argv:
-        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    rewrite([("docs/architecture.md", "rooms:", room_map()), ("docs/reference/index.md", "names:", public_names())])

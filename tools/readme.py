@@ -6,17 +6,14 @@ python tools/readme.py --check   # exit code 1 if they are out of date
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, fields
-from pathlib import Path
 
+from blocks import rewrite
 from systolith.store import load_model_file, shipped_models
 from systolith.training.recipes import RECIPES, Recipe
-
-ROOT = Path(__file__).parents[1]
 
 
 def screen() -> str:
@@ -57,28 +54,5 @@ def _command(name: str) -> str:
     return " ".join(["systolith train", name, "--data DATA --out DIR", *changes])
 
 
-def filled(text: str, marker: str, content: str) -> str:
-    """`text` with what stands between `<!-- marker... -->` and `<!-- end -->` replaced."""
-    pattern = re.compile(rf"(<!-- {marker}[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"no marker {marker!r}")
-    return pattern.sub(lambda m: f"{m[1]}{content}\n{m[2]}", text)
-
-
-def main() -> None:
-    """Rewrite, or check with `--check`."""
-    stale = []
-    for name, marker, content in (("README.md", "run:", screen()), ("docs/models.md", "models:", models())):
-        path = ROOT / name
-        old = path.read_text()
-        new = filled(old, marker, content)
-        if old != new:
-            stale.append(name)
-            if "--check" not in sys.argv:
-                path.write_text(new)
-    if stale and "--check" in sys.argv:
-        raise SystemExit(f"out of date: {', '.join(stale)}; run `make docs`")
-
-
 if __name__ == "__main__":
-    main()
+    rewrite([("README.md", "run:", screen()), ("docs/models.md", "models:", models())])

@@ -82,18 +82,11 @@ def imported_files(root: Path, name: str) -> list[tuple[str, int]]:
     """
     found = []
     for module, line, _ in imports(root / name):
-        parts = module.split(".")
-        if parts[0] != root.name:
-            continue
-        for length in range(len(parts), 0, -1):
-            inside = "/".join(parts[1:length])
-            for candidate in (f"{inside}.py", f"{inside}/__init__.py".lstrip("/")):
-                if (root / candidate).is_file():
-                    found.append((candidate, line))
-                    break
-            else:
-                continue
-            break
+        package, *parts = module.split(".")
+        # The longest beginning that is a file: what follows it are names inside.
+        paths = ["/".join(parts[:length]) for length in range(len(parts), -1, -1)] if package == root.name else []
+        candidates = (candidate for path in paths for candidate in (f"{path}.py", f"{path}/__init__.py".lstrip("/")))
+        found += [(candidate, line) for candidate in candidates if (root / candidate).is_file()][:1]
     return found
 
 
@@ -113,7 +106,6 @@ def forbidden(root: Path) -> list[str]:
 
 def circles(root: Path) -> list[str]:
     """The first circle of imports found from each file, "a.py -> b.py -> a.py"; each circle once."""
-    # A package's face re-exports its modules, which do not import it: only a face of another package counts.
     edges = {name: sorted({other for other, _ in imported_files(root, name)} - {name}) for name in files(root)}
     state: dict[str, int] = {}
     found: list[str] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_verify
 import torch
 from test_verify import (
     EDGES,
@@ -24,7 +25,7 @@ from test_verify import (
 )
 from torch import nn
 
-from frontends.random_models import noise, scramble
+from frontends.random_models import noise
 from systolith.equality import Equality
 from systolith.formats import BadInput
 from systolith.frontends.lowering import Lowered, lower
@@ -33,16 +34,7 @@ from systolith.network import reference
 from systolith.network.execute import plan
 from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear
 
-
-@pytest.fixture(scope="module")
-def model() -> nn.Module:
-    torch.manual_seed(3)
-    return scramble(vgg_like(), noise(32, *SIZE), seed=4)
-
-
-@pytest.fixture(scope="module")
-def lowered(model: nn.Module) -> Lowered:
-    return lower(model, SIZE)
+model, lowered = test_verify.model, test_verify.lowered  # its fixtures
 
 
 def by_hand(model: Any, conv: int, norm: int, taker: int, channel: int, acc: int) -> int:

@@ -51,8 +51,8 @@ def verb(request: type, speaker: str = "systolith: ") -> Callable[[Callable[...,
     """Turn a function that calls a flow into a command with the request's options and --json.
 
     The function takes the request's fields by name, `progress` too, and options of its own, annotated as a request's
-    fields are; it returns the report and what makes text of it. `speaker`
-    stands before each sentence on stderr. The exit code is 0 if the report holds, else 1.
+    fields are; it returns the report and what makes text of it. `speaker` stands before each sentence on stderr.
+    The exit code is 0 if the report holds, else 1.
     """
 
     def decorate(function: Callable[..., Shown]) -> Callable[..., None]:

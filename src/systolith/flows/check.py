@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from systolith.flows.flow import Report, called, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import CheckRequest
 from systolith.steps.common import require_extra
+from systolith.steps.values import called, hidden
 from systolith.vectors import find_layout, read_bundle
 from systolith.vectors.layout_file import layout_from
 from systolith.verdict.judge import Verdict, judge

@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from systolith.array import ArrayResult
 from systolith.equality import Equality
-from systolith.flows.flow import Report, called, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import ConvertRequest
 from systolith.steps.common import go_without, make_spec
 from systolith.steps.shapes import given_geometry, shape_of
+from systolith.steps.values import called, hidden
 from systolith.store import require_free
 from systolith.vectors import find_layout, read_bundle, verify_bundle, write_bundle
 from systolith.vectors.bundle import MANIFEST

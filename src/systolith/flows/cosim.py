@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from systolith.array import Schedule, run_layer
 from systolith.array.account import Depths, require_capacity
-from systolith.flows.flow import Report, called, flow, hidden, optional
+from systolith.flows.flow import Report, flow
 from systolith.flows.stress import StressReport, run_stress
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
@@ -37,6 +37,7 @@ from systolith.steps.common import (
     make_schedule,
     make_spec,
 )
+from systolith.steps.values import called, hidden, optional
 from systolith.store import atomic_file, atomic_folder, require_free
 from systolith.verdict.judge import judge
 from systolith.verdict.words import How
@@ -198,8 +199,9 @@ def _keep_waves(made: Path, out: Path | None, waves: Path | None) -> None:
     """Copy the waveform out of the run's folder; what lies inside `out` goes there with it."""
     if waves is None:
         return
-    inside = out is not None and waves.resolve().is_relative_to(out.resolve())
-    place = made / waves.resolve().relative_to(out.resolve()) if inside and out is not None else waves
+    place = waves
+    if out is not None and waves.resolve().is_relative_to(out.resolve()):
+        place = made / waves.resolve().relative_to(out.resolve())
     found = made / f".waves{waves.suffix}"
     with atomic_file(place) as temporary:
         shutil.copyfile(found, temporary)

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import EvaluateRequest
 from systolith.steps.common import require_extra
+from systolith.steps.values import hidden
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ import numpy as np
 from systolith.array import ArrayResult, run_layer
 from systolith.faults.grade import Grade
 from systolith.faults.grade import grade as grade_vectors
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import GradeRequest
+from systolith.steps.values import hidden
 from systolith.vectors import Layout, read_bundle
 from systolith.vectors.bundle import MANIFEST
 from systolith.vectors.layout_file import layout_from

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from systolith.array import ArraySpec
 from systolith.array import Mapping as ArrayMapping
 from systolith.array.spec import lane_misfits
-from systolith.flows.flow import Report, flow, hidden, optional
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
 from systolith.network.file import network_of
 from systolith.requests.verbs import InfoRequest
 from systolith.steps.common import NODE_HEADINGS, lanes_of
+from systolith.steps.values import hidden, optional
 from systolith.store import ModelFile, is_checkpoint, load_model_file, model_path, shipped_models
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from systolith.flows.flow import Report, flow, hidden, optional
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import LayoutCheckRequest, LayoutNewRequest, LayoutShowRequest
 from systolith.steps.common import make_spec
 from systolith.steps.shapes import shape_of
+from systolith.steps.values import hidden, optional
 from systolith.store import atomic_file
 from systolith.vectors import Layout, find_layout
 from systolith.vectors.layout_file import presets, read_layout, to_plain, to_toml

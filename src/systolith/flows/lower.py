@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network import IntegerNetwork
 from systolith.network.file import add_network, save_network
 from systolith.network.requantize import to_fixed_point
 from systolith.requests.verbs import LowerRequest
 from systolith.steps.common import NODE_HEADINGS, require_extra
+from systolith.steps.values import hidden
 from systolith.store import save_model_file
 
 

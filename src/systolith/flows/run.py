@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, clocks, run_layer
 from systolith.equality import Equality, compare
-from systolith.flows.flow import Report, called, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.network import IntegerNetwork
 from systolith.network.reference import run as execute
 from systolith.pictures import CIFAR10_CLASSES
@@ -27,6 +27,7 @@ from systolith.steps.common import (
     settle,
     stored_network,
 )
+from systolith.steps.values import called, hidden
 from systolith.store import require_free
 from systolith.vectors import find_layout, verify_bundle, write_bundle
 

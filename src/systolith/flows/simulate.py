@@ -21,10 +21,11 @@ from systolith.array.account import (
 )
 from systolith.array.timing import utilisation
 from systolith.equality import Equality
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.requests.verbs import SimulateRequest
 from systolith.steps.common import go_without, make_schedule
 from systolith.steps.layers import layers_of
+from systolith.steps.values import hidden
 
 
 @dataclass(frozen=True, eq=False)

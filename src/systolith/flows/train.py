@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.option import Progress
 from systolith.requests.verbs import TrainRequest
 from systolith.steps.common import require_extra
+from systolith.steps.values import hidden
 
 ACCELERATOR_FAILED = re.compile(r"(CUDA|cuDNN)( driver)? error: ")
 

@@ -12,7 +12,7 @@ import numpy as np
 from systolith.array import Mapping as ArrayMapping
 from systolith.array import run_layer
 from systolith.array.spec import parse_size
-from systolith.flows.flow import Report, flow, hidden, optional
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
 from systolith.network.graph import require_act
@@ -22,6 +22,7 @@ from systolith.steps.bundles import Job, disk_of, write_jobs
 from systolith.steps.common import go_without, make_spec, settle
 from systolith.steps.layers import Found, layers_of
 from systolith.steps.shapes import given_geometry, shape_of
+from systolith.steps.values import hidden, optional
 from systolith.stimulus.stimulus import LeftOut, make_cases
 from systolith.store import atomic_folder, require_free
 from systolith.vectors import find_layout, write_bundle

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from systolith.array.spec import ArraySpec, parse_size
 from systolith.equality import Equality
-from systolith.flows.flow import Report, flow, hidden
+from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network.file import load_network
 from systolith.requests.verbs import VerifyRequest
 from systolith.steps.common import require_extra, stored_network
 from systolith.steps.narrow import Narrow, narrow_accuracy
+from systolith.steps.values import hidden
 
 SEEDED = 256
 """Pictures of random pixels where no data are given, and of real ones that narrow accumulators are tried on."""

@@ -1,1 +1,1 @@
-"""Pages and plots."""
+"""Reports as text, plots and diagrams. Imports `flows` and what that imports."""

@@ -28,12 +28,9 @@ def plot_clocks(splits: Mapping[str, Split], title: str, picture: Path) -> None:
     Raises:
         BadInput: another suffix, or matplotlib is not installed.
     """
-    if picture.suffix.lower() not in FORMATS:
-        raise BadInput(f"{picture}: expected a name that ends in {' or '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BadInput("drawing the clocks needs matplotlib: pip install 'systolith[train]'") from None
+    require_drawable(picture)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 1.2 + 0.35 * len(splits)), layout="constrained")
     axes = figure.subplots()
     places = range(len(splits))

@@ -12,7 +12,21 @@ DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
 MODEL, PICTURE, LAYER, STIMULUS = "Model", "Picture", "Layer", "Stimulus"
 ARRAY, OUTPUT, RUNNING = "Array", "Output", "Running"
 
-# Of a network: which model, by name, file or checkpoint.
+MOST_FILES = 20_000
+"""Files that are written without being asked twice."""
+
+FROM_DATA = Option("A data set (folder or hub name) to take the picture from.", PICTURE)
+DATA_SET = Option("A data set: a folder or a hub name.", PICTURE)
+Limit = Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)]
+VectorLayout = Annotated[
+    str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)
+]
+
+# Of a network: which model, by name, file or checkpoint; None where it is left open.
+MaybeModel = Annotated[
+    str | None,
+    Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
+]
 AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
 TorchModel = Annotated[
     str, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
@@ -31,7 +45,7 @@ class OnePicture:
     """A picture to look at."""
 
     image: Annotated[Path | None, Option("A picture file. [default: the shipped cat]", PICTURE)] = None
-    data: Annotated[str | None, Option("A data set (folder or hub name) to take the picture from.", PICTURE)] = None
+    data: Annotated[str | None, FROM_DATA] = None
     index: Annotated[int | None, Option("Which picture of the test split. [default: 0]", PICTURE)] = None
 
 

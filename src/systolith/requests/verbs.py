@@ -12,10 +12,13 @@ from typing import Annotated
 from systolith.requests.option import Option
 from systolith.requests.shared import (
     ARRAY,
+    DATA_SET,
     DEFAULT_LAYER,
     DEFAULT_MODEL,
+    FROM_DATA,
     LAYER,
     MODEL,
+    MOST_FILES,
     OUTPUT,
     PICTURE,
     RUNNING,
@@ -25,11 +28,14 @@ from systolith.requests.shared import (
     Forcing,
     Geometry,
     Lanes,
+    Limit,
+    MaybeModel,
     OnePicture,
     Request,
     Size,
     Streaming,
     TorchModel,
+    VectorLayout,
 )
 
 
@@ -77,9 +83,7 @@ class RunRequest(Array, OnePicture, Forcing, Request):
 
     model: Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL)] = DEFAULT_MODEL
     layer: Annotated[str, Option("The layer to map, such as features.27.", MODEL)] = DEFAULT_LAYER
-    layout: Annotated[
-        str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)
-    ] = "course"
+    layout: VectorLayout = "course"
     out: Annotated[Path, Option("The bundle's folder.", OUTPUT)] = Path("build/run")
 
 
@@ -106,10 +110,7 @@ class SimulateRequest(Array, OnePicture, Streaming, Request):
 class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each."""
 
-    model: Annotated[
-        str | None,
-        Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
-    ] = None
+    model: MaybeModel = None
     layer: Annotated[
         str | None,
         Option(
@@ -141,8 +142,8 @@ class VerifyRequest(Size, Request):
 
     model: TorchModel = DEFAULT_MODEL
     network: Annotated[Path | None, Option("The integer network's file. [default: the model's own]", MODEL)] = None
-    data: Annotated[str | None, Option("A data set: a folder or a hub name.", PICTURE)] = None
-    limit: Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)] = 0
+    data: Annotated[str | None, DATA_SET] = None
+    limit: Limit = 0
     executor: Annotated[
         str, Option("What runs the integers: fast, reference (NumPy), or onnx (onnxruntime).", RUNNING)
     ] = "fast"
@@ -170,8 +171,8 @@ class EvaluateRequest(Request):
     """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
 
     model: TorchModel = DEFAULT_MODEL
-    data: Annotated[str, Option("A data set: a folder or a hub name.", PICTURE)] = field(kw_only=True)
-    limit: Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)] = 0
+    data: Annotated[str, DATA_SET] = field(kw_only=True)
+    limit: Limit = 0
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,7 @@ class TrainRequest(Request):
 class VectorsRequest(Array, Geometry, Forcing, Request):
     """Write the golden vectors of a model's layers, of your own integers (--tensors), or of a --stimulus."""
 
-    model: Annotated[
-        str | None,
-        Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
-    ] = None
+    model: MaybeModel = None
     layer: Annotated[
         str | None, Option(f"One layer, several with commas between, or `all`. [default: {DEFAULT_LAYER}]", MODEL)
     ] = None
@@ -219,17 +217,15 @@ class VectorsRequest(Array, Geometry, Forcing, Request):
     image: Annotated[
         list[Path] | None, Option("A picture file; may be repeated. [default: the shipped cat]", PICTURE)
     ] = None
-    data: Annotated[str | None, Option("A data set (folder or hub name) to take the picture from.", PICTURE)] = None
+    data: Annotated[str | None, FROM_DATA] = None
     index: Annotated[str | None, Option("Which pictures of the test split: 7, or 0-9,12. [default: 0]", PICTURE)] = None
-    layout: Annotated[
-        str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)
-    ] = "course"
+    layout: VectorLayout = "course"
     tiles: Annotated[
         str | None, Option("Only the first input and output channel tiles, INxOUT, as a layer.", OUTPUT)
     ] = None
     limit_nij: Annotated[int | None, Option("Of each pass only the first so many psums.", OUTPUT)] = None
     no_psum: Annotated[bool, Option("No psums, neither as files nor in tensors.npz.", OUTPUT)] = False
-    yes: Annotated[bool, Option("Write more than 20,000 files.", OUTPUT)] = False
+    yes: Annotated[bool, Option(f"Write more than {MOST_FILES:,} files.", OUTPUT)] = False
     jobs: Annotated[int | None, Option("Layers at a time. [default: one a core]", RUNNING)] = None
     out: Annotated[Path, Option("The bundle's folder, or that of several, DIR/LAYER.", OUTPUT)] = Path("build/vectors")
 

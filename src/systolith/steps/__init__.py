@@ -1,1 +1,1 @@
-"""What several flows do: find what options stand for, write many bundles. Imports what flows import, but them."""
+"""What several flows do: find what options stand for, write many bundles, make plain values of reports."""

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from systolith.array import Mapping
 from systolith.formats import BadInput
 from systolith.requests.option import Progress
+from systolith.requests.shared import MOST_FILES
 from systolith.store import atomic_folder
 from systolith.vectors import Layout
 from systolith.vectors.stream import Psums, Size, Written, stream_bundle
-
-MOST_FILES = 20_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from systolith.array.overflow import narrow_accumulators
 from systolith.array.spec import ArraySpec
 from systolith.network.graph import Conv
 from systolith.requests.option import Progress
+from systolith.steps.values import optional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +31,8 @@ class Narrow:
     same_class: int
     changed: int
     accumulators: int
-    correct: int | None = field(default=None, metadata={"optional": True})
-    correct_exact: int | None = field(default=None, metadata={"optional": True})
+    correct: int | None = field(default=None, metadata=optional())
+    correct_exact: int | None = field(default=None, metadata=optional())
     text: str = ""
 
 
