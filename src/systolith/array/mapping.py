@@ -83,14 +83,14 @@ class Mapping:
 
     def act_tiles(self, act: NDArray[np.integer]) -> NDArray[np.integer]:
         """(C, H, W) to (ic_tile, nij, row): padded with code 0, missing channels are zero lanes."""
-        (ph, pw), rows = self.conv.padding, self.spec.rows
+        (top, _, left, _), rows = self.conv.pads, self.spec.rows
         padded = np.zeros((self.ic_tiles * rows, *self.padded_shape), dtype=act.dtype)
-        padded[: act.shape[0], ph : ph + self.height, pw : pw + self.width] = act
+        padded[: act.shape[0], top : top + self.height, left : left + self.width] = act
         return np.ascontiguousarray(padded.reshape(self.ic_tiles, rows, self.nijs).transpose(0, 2, 1))
 
     def weight_tiles(self) -> NDArray[np.integer]:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
-        return self.weight_tiles_of(self.conv.weight)
+        return self.weight_tiles_of(self.conv.dense)
 
     def weight_tiles_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
         """The same of other integers in the place of the weights, (O, C, KH, KW)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from systolith.network.graph import (
     Add,
     Argmax,
     AvgPool,
+    Concat,
     Conv,
     Flatten,
     Input,
@@ -19,6 +20,7 @@ from systolith.network.graph import (
     MaxPool,
     Node,
     Requantize,
+    Upsample,
 )
 
 Range = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -56,7 +58,11 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """A network of integers: the first step is the `Input`, the last the `Argmax`, each step after those it takes.
+    """A network of integers: the first step is the `Input`, each step stands after those it takes.
+
+    Attributes:
+        outputs: the steps whose accumulators or codes the network answers with. Where none is named: what the `Argmax`
+            takes, the logits of a classifier. An `Argmax` stands last, and a network has at most one.
 
     Raises:
         BadInput: naming the node, where shapes, formats or ranges do not fit together.
@@ -69,6 +75,7 @@ class IntegerNetwork:
     """
 
     steps: tuple[Step, ...]
+    outputs: tuple[str, ...] = ()
     values: dict[str, Value] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,10 +88,19 @@ class IntegerNetwork:
                 raise BadInput(f"{step.name}: takes {missing[0]!r}, which no node before it produces")
             values[step.name] = produced(step.node, [values[name] for name in step.inputs])
         kinds = [type(step.node) for step in self.steps]
-        if not kinds or kinds[0] is not Input or kinds[-1] is not Argmax or Input in kinds[1:] or Argmax in kinds[:-1]:
-            raise BadInput("an integer network begins with its one input and ends with its one argmax")
-        used = {name for step in self.steps for name in step.inputs}
-        unused = [step.name for step in self.steps[:-1] if step.name not in used]
+        if not kinds or kinds[0] is not Input or Input in kinds[1:] or Argmax in kinds[:-1]:
+            raise BadInput("an integer network begins with its one input, and an argmax can only end it")
+        if not self.outputs:
+            if kinds[-1] is not Argmax:
+                raise BadInput("an integer network ends with an argmax, or names its outputs")
+            object.__setattr__(self, "outputs", self.steps[-1].inputs)
+        odd = [name for name in self.outputs if name not in values or not values[name].shape]
+        if odd or len(set(self.outputs)) < len(self.outputs):
+            raise BadInput(
+                f"expected outputs that are nodes of the network, each once, found {', '.join(self.outputs)}"
+            )
+        used = {name for step in self.steps for name in step.inputs} | set(self.outputs)
+        unused = [step.name for step in self.steps if step.name not in used and not isinstance(step.node, Argmax)]
         if unused:
             raise BadInput(f"{unused[0]}: nothing takes what it produces")
         object.__setattr__(self, "values", values)
@@ -113,7 +129,20 @@ class IntegerNetwork:
         return {s.name: s.node for s in self.steps if isinstance(s.node, Requantize)}
 
     @property
+    def classifies(self) -> bool:
+        """Whether it ends with an `Argmax`."""
+        return isinstance(self.steps[-1].node, Argmax)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of all that leaves the network: its outputs, and the class of a classifier."""
+        return (*self.outputs, *[self.steps[-1].name] * self.classifies)
+
+    @property
     def classes(self) -> int:
+        """Of a classifier; `BadInput` for another network."""
+        if not self.classifies:
+            raise BadInput(f"this network answers with {', '.join(self.outputs)}, not with a class")
         return self.values[self.steps[-1].inputs[0]].shape[0]
 
     def producer(self, name: str) -> str:
@@ -150,7 +179,8 @@ class IntegerNetwork:
 def _detail(node: Node) -> str:
     if isinstance(node, Conv):
         kernel = f"{node.kernel[0]}x{node.kernel[1]} kernel"
-        return f"{node.weight_format} weights, {kernel}, stride {node.stride}, padding {node.padding}"
+        more = f", {node.groups} groups" * (node.groups > 1) + ", integer bias" * (node.bias is not None)
+        return f"{node.weight_format} weights, {kernel}, stride {node.stride}, padding {node.padding}{more}"
     if isinstance(node, Linear):
         return f"{node.weight_format} weights, integer bias"
     if isinstance(node, Requantize):
@@ -159,6 +189,10 @@ def _detail(node: Node) -> str:
         return f"{node.thresholds.values.shape[1]} thresholds a channel{folded}" + (
             f", {negative} falling" if negative else ""
         )
+    if isinstance(node, Add) and node.gains != (1, 1):
+        return f"gains {node.gains[0]} and {node.gains[1]}"
+    if isinstance(node, Upsample):
+        return f"{node.factor[0]}x{node.factor[1]} times"
     if isinstance(node, (MaxPool, AvgPool)):
         return f"{node.kernel[0]}x{node.kernel[1]} window, stride {node.stride}"
     return ""
@@ -167,12 +201,11 @@ def _detail(node: Node) -> str:
 def produced(node: Node, inputs: list[Value]) -> Value:
     """What `node` produces from `inputs`; `BadInput` naming it where it cannot take them."""
     wanted = 0 if isinstance(node, Input) else 2 if isinstance(node, Add) else 1
-    if len(inputs) != wanted:
+    if len(inputs) != wanted and not (isinstance(node, Concat) and inputs):
         raise BadInput(f"{node.name}: expected {wanted} inputs, found {len(inputs)}")
-    takes_codes = not isinstance(node, (Requantize, Argmax))
     for value in inputs:
-        if value.is_codes != takes_codes or not value.shape:
-            raise BadInput(f"{node.name}: expected {'codes' if takes_codes else 'accumulators'} to take")
+        if not value.shape or not (value.is_codes or isinstance(node, (Requantize, Argmax, Upsample, Flatten))):
+            raise BadInput(f"{node.name}: expected codes to take")
     if isinstance(node, Input):
         lo, hi = node.table.min(1).astype(np.int64), node.table.max(1).astype(np.int64)
         return Value((node.table.shape[0], *node.size), True, node.format, lo, hi)
@@ -185,32 +218,50 @@ def produced(node: Node, inputs: list[Value]) -> Value:
         return Value(first.shape, True, node.format, np.full(len(first.lo), low), np.full(len(first.lo), high))
     if isinstance(node, Argmax):
         if len(first.shape) != 1:
-            raise BadInput(f"{node.name}: expected one accumulator a class, found shape {first.shape}")
+            raise BadInput(f"{node.name}: expected one number a class, found shape {first.shape}")
         return Value((), False, _least(0, first.shape[0] - 1), np.zeros(1, np.int64), np.full(1, first.shape[0] - 1))
-    if len(first.shape) != 3 and not isinstance(node, Add):
-        raise BadInput(f"{node.name}: expected a map (C, H, W), found shape {first.shape}")
-    if isinstance(node, Flatten):
-        area = first.shape[1] * first.shape[2]
-        return Value((first.shape[0] * area,), True, first.format, first.lo.repeat(area), first.hi.repeat(area))
+    if isinstance(node, Concat):
+        return _joined(node, inputs)
     if isinstance(node, Add):
-        other = inputs[1]
-        if (first.shape, first.format) != (other.shape, other.format):
+        other, (one, two) = inputs[1], node.gains
+        if first.shape != other.shape or (node.gains == (1, 1) and first.format != other.format):
             raise BadInput(
                 f"{node.name}: expected operands of one shape and format, "
                 f"found {first.shape} {first.format}, {other.shape} {other.format}"
             )
-        return _accumulators(first.shape, first.lo + other.lo, first.hi + other.hi)
+        return _accumulators(first.shape, one * first.lo + two * other.lo, one * first.hi + two * other.hi)
+    if len(first.shape) != 3:
+        raise BadInput(f"{node.name}: expected a map (C, H, W), found shape {first.shape}")
+    if isinstance(node, Flatten):
+        area = first.shape[1] * first.shape[2]
+        return replace(first, shape=(first.shape[0] * area,), lo=first.lo.repeat(area), hi=first.hi.repeat(area))
+    if isinstance(node, Upsample):
+        size = first.shape[1] * node.factor[0], first.shape[2] * node.factor[1]
+        return replace(first, shape=(first.shape[0], *size))
     shape = (first.shape[0], *node.output_shape(*first.shape[1:]))
     if isinstance(node, MaxPool):
-        return Value(shape, True, first.format, first.lo, first.hi)
+        return replace(first, shape=shape)
     area = node.kernel[0] * node.kernel[1]
     return _accumulators(shape, first.lo * area, first.hi * area)
+
+
+def _joined(node: Concat, inputs: list[Value]) -> Value:
+    first = inputs[0]
+    for value in inputs:
+        if (value.shape[1:], value.format) != (first.shape[1:], first.format):
+            raise BadInput(
+                f"{node.name}: expected operands of one map and format, "
+                f"found {first.shape} {first.format}, {value.shape} {value.format}"
+            )
+    channels = sum(value.shape[0] for value in inputs)
+    lo, hi = (np.concatenate([getattr(value, side) for value in inputs]) for side in ("lo", "hi"))
+    return Value((channels, *first.shape[1:]), True, first.format, lo, hi)
 
 
 def _product(node: Conv | Linear, act: Value) -> Value:
     if act.format != node.act_format:
         raise BadInput(f"{node.name}: expected {node.act_format} codes, found {act.format}")
-    channels = node.weight.shape[1]
+    channels = node.in_channels if isinstance(node, Conv) else node.weight.shape[1]
     if act.shape[0] != channels or len(act.shape) != (3 if isinstance(node, Conv) else 1):
         raise BadInput(f"{node.name}: expected {channels} channels to take, found shape {act.shape}")
     lo, hi = node.bounds()

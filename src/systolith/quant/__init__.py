@@ -8,24 +8,27 @@ from systolith.quant.layers import (
     FrozenWeight,
     PixelCodes,
     QuantConv2d,
+    QuantIdentity,
     QuantLinear,
     WeightQuantizer,
     calibrate,
     quant_layer,
     quant_layers,
 )
-from systolith.quant.norm import ExactBatchNorm2d
+from systolith.quant.norm import ExactBatchNorm1d, ExactBatchNorm2d
 from systolith.quant.small_maps import train_conv2d
 
 __all__ = [
     "ActQuantizer",
     "ClampedReLU",
+    "ExactBatchNorm1d",
     "ExactBatchNorm2d",
     "FrozenWeight",
     "PixelCodes",
     "QuantAdd",
     "QuantAvgPool2d",
     "QuantConv2d",
+    "QuantIdentity",
     "QuantLinear",
     "WeightQuantizer",
     "calibrate",

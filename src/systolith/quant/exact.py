@@ -41,17 +41,30 @@ def carrier(bound: int) -> torch.dtype:
 def exact_conv2d(
     act: Tensor,
     codes: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
     bound: int,
+    groups: int = 1,
 ) -> Tensor:
-    """Convolution of codes: whole numbers in `carrier(bound)`, never under autocast."""
+    """Convolution of codes: whole numbers in `carrier(bound)`, never under autocast.
+
+    `padding`: (vertical, horizontal), or top, bottom, left, right.
+    """
     dtype = carrier(bound)
     inside = torch.float64 if act.is_cuda else dtype
+    act, padding = pad_sides(act, padding)
     with torch.autocast(act.device.type, enabled=False), torch.backends.nnpack.flags(enabled=False):
-        acc = F.conv2d(act.to(inside), codes.to(inside), None, stride, padding, dilation)
+        acc = F.conv2d(act.to(inside), codes.to(inside), None, stride, padding, dilation, groups)
     return acc.round().to(dtype) if act.is_cuda else acc
+
+
+def pad_sides(x: Tensor, padding: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Zeros around (N, C, H, W) where the four sides differ; what torch's convolution is still to pad with."""
+    if len(padding) != 4:
+        return x, padding
+    top, bottom, left, right = padding
+    return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
 def exact_linear(act: Tensor, codes: Tensor, bound: int) -> Tensor:

@@ -173,6 +173,7 @@ class QuantLayer(nn.Module):
     act_quant: ActQuantizer | PixelCodes
     weight_quant: WeightQuantizer | FrozenWeight
     _frozen_bound: int | None = None
+    frozen_bias: Tensor | None = None
 
     def weight_codes(self) -> Tensor:
         """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
@@ -190,8 +191,15 @@ class QuantLayer(nn.Module):
         return self.act_quant.scale().to(self.weight_quant.scale().device) * self.weight_quant.scale()
 
     def bias_codes(self) -> Tensor | None:
-        """`rint(bias/s)` as whole fp32 numbers (O,), or None."""
+        """`rint(bias/s)` as whole numbers (O,), or None; of a frozen layer what it was given."""
+        if self.frozen_bias is not None:
+            return self.frozen_bias
         return None if self.bias is None else (self.bias / self.scale()).round()
+
+    def rounded_bias(self) -> Tensor | None:
+        """What training adds: the value of the rounded bias, with the gradient of the float one (straight through)."""
+        rounded = self.bias_codes()
+        return None if rounded is None else self.bias + (rounded * self.scale() - self.bias).detach()
 
     def accumulate(self, act: Tensor) -> Tensor:
         """Activation codes to accumulators, whole numbers in fp32 or float64, integer bias included."""
@@ -208,11 +216,19 @@ class QuantLayer(nn.Module):
             return self._frozen_bound
         return accumulator_bound(codes, self.act_quant.format.lo, self.act_quant.format.hi)
 
-    def freeze(self, codes: Tensor, scale: Tensor) -> None:
-        """Replace the float weight by integer codes (int8) and their fp32 scale; from then on eval only."""
+    def freeze(self, codes: Tensor, scale: Tensor, bits: int | None = None, bias: Tensor | None = None) -> None:
+        """Replace the float weight by integer codes (int8) and their fp32 scale; from then on eval only.
+
+        Args:
+            bits: of the codes, where they are not those of the layer's own quantizer.
+            bias: integers (O,) in the place of those that the float bias rounds to.
+        """
         self._frozen_bound = self._bound(codes)
-        self.weight_quant = FrozenWeight(self.weight_quant.bits, codes, scale)
+        self.weight_quant = FrozenWeight(bits or self.weight_quant.bits, codes, scale)
         self.weight = None
+        if bias is not None:
+            self.register_buffer("frozen_bias", bias.double())
+            self.bias = None
         self.train(False)
 
     def train(self, mode: bool = True) -> Self:
@@ -225,12 +241,16 @@ class QuantLayer(nn.Module):
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
-    """Convolution of activation codes with weight codes (no bias; batch norm follows, or nothing).
+    """Convolution of activation codes with weight codes; batch norm follows, or nothing.
 
     Args:
+        padding: (vertical, horizontal), or of each side: top, bottom, left, right.
+        groups: the channels fall into so many groups, each a convolution of its own; as many as channels: depthwise.
+        bias: add an integer bias `rint(bias/s)`, as `QuantLinear` does.
         weight_bits, act_bits: 2 to 8.
         per_channel: one weight scale per output channel.
         pixels: the input is uint8 pictures: code = pixel - `pixels` (0 or 128).
+        signed: of the activation codes: the input can be negative (no ReLU before it).
     """
 
     def __init__(
@@ -239,56 +259,100 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, ...] = 0,
         dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
         *,
         weight_bits: int = 4,
         act_bits: int = 4,
         per_channel: bool = False,
         pixels: int | None = None,
+        signed: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
+        around: Any = padding if isinstance(padding, int) or len(padding) != 4 else 0
+        super().__init__(in_channels, out_channels, kernel_size, stride, around, dilation, groups, bias)
+        if not isinstance(padding, int) and len(padding) == 4:
+            self.padding = tuple(padding)
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        self.act_quant = ActQuantizer(act_bits) if pixels is None else PixelCodes(pixels)
+        if bias:
+            nn.init.zeros_(self.bias)
+        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
         self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
 
     def accumulate(self, act: Tensor) -> Tensor:
-        codes = self.weight_codes()
-        return exact_conv2d(act, codes, self.stride, self.padding, self.dilation, self._bound(codes))  # type: ignore[arg-type]
+        codes, bias = self.weight_codes(), self.bias_codes()
+        bound = self._bound(codes) + (0 if bias is None else int(bias.abs().max()))
+        padding: Any = self.padding
+        acc = exact_conv2d(act, codes, self.stride, padding, self.dilation, bound, self.groups)
+        return acc if bias is None else acc + bias.to(acc.dtype).reshape(-1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) real values (or uint8 pixels) to (N, O, OH, OW) real values, fp32 in eval."""
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
         weight = self.weight_quant(self.weight)
-        return train_conv2d(self.act_quant(x), weight, self.stride, self.padding, self.dilation)
+        y = train_conv2d(self.act_quant(x), weight, self.stride, self.padding, self.dilation, self.groups)
+        bias = self.rounded_bias()
+        return y if bias is None else y + bias.reshape(-1, 1, 1)
 
 
 class QuantLinear(QuantLayer, nn.Linear):
-    """Matrix product of codes plus an integer bias `rint(bias/s)`; per tensor."""
+    """Matrix product of codes plus an integer bias `rint(bias/s)`.
 
-    def __init__(self, in_features: int, out_features: int, *, weight_bits: int = 8, act_bits: int = 8) -> None:
-        super().__init__(in_features, out_features)
+    Args:
+        bias: without, nothing is added (a batch norm follows).
+        weight_bits, act_bits: 2 to 8.
+        per_channel, pixels, signed: as `QuantConv2d` has them; the logits of a classifier are of one scale, so it is
+            per tensor.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_bits: int = 8,
+        act_bits: int = 8,
+        per_channel: bool = False,
+        pixels: int | None = None,
+        signed: bool = False,
+    ) -> None:
+        super().__init__(in_features, out_features, bias)
         nn.init.normal_(self.weight, std=in_features**-0.5)
-        nn.init.zeros_(self.bias)
-        self.act_quant = ActQuantizer(act_bits)
-        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach())
+        if bias:
+            nn.init.zeros_(self.bias)
+        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
+        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
 
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
-        assert bias is not None
-        acc = exact_linear(act, codes, self._bound(codes) + int(bias.abs().max()))
-        return acc + bias.to(acc.dtype)
+        acc = exact_linear(act, codes, self._bound(codes) + (0 if bias is None else int(bias.abs().max())))
+        return acc if bias is None else acc + bias.to(acc.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) real values to (N, O) real values, fp32 in eval."""
+        """(N, C) real values (or uint8 pixels) to (N, O) real values, fp32 in eval."""
         if not self.training:
             return self.dequantize(self.accumulate(self.act_quant.codes(x)))
-        rounded = self.bias_codes()
-        assert rounded is not None
-        # Straight through: the forward value is the rounded bias, the gradient is the float bias's.
-        bias = self.bias + (rounded * self.scale() - self.bias).detach()
-        return F.linear(self.act_quant(x), self.weight_quant(self.weight), bias)
+        return F.linear(self.act_quant(x), self.weight_quant(self.weight), self.rounded_bias())
+
+
+class QuantIdentity(nn.Module):
+    """A quantizer on its own: what leaves it are codes times a scale. Outputs that are codes come from one.
+
+    Args:
+        bits: 2 to 8.
+        signed: the input can be negative.
+    """
+
+    def __init__(self, bits: int = 8, signed: bool = False) -> None:
+        super().__init__()
+        self.act_quant = ActQuantizer(bits, signed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same; fp32 in eval."""
+        return self.act_quant(x) if self.training else self.act_quant.codes(x) * self.act_quant.scale()
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:

@@ -1,4 +1,4 @@
-"""Batch norm whose eval result does not depend on the machine."""
+"""Batch norms whose eval result does not depend on the machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-class ExactBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose eval is `z = fp32(f64(y)*f64(A) + B)`.
+class _Exact(nn.modules.batchnorm._BatchNorm):
+    """A batch norm whose eval is `z = fp32(f64(y)*f64(A) + B)`.
 
     `A = fp32(gamma / sqrt(var + eps))` and `B = beta - mean*A` come from float64. The product of two
     24-bit significands is exact in float64, so fused multiply-add, vector width and compilers cannot
@@ -22,9 +22,17 @@ class ExactBatchNorm2d(nn.BatchNorm2d):
         return gain, self.bias.double() - self.running_mean.double() * gain.double()
 
     def forward(self, y: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape; fp32 in eval."""
+        """(N, C, ...) to the same shape; fp32 in eval."""
         if self.training:
             return super().forward(y)
         gain, offset = self.affine_terms()
-        shape = (1, -1, 1, 1)
+        shape = (1, -1, *[1] * (y.ndim - 2))
         return torch.addcmul(offset.view(shape), y.float().double(), gain.double().view(shape)).float()
+
+
+class ExactBatchNorm2d(_Exact, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` of maps (N, C, H, W), exact in eval."""
+
+
+class ExactBatchNorm1d(_Exact, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` of vectors (N, C), exact in eval."""

@@ -1,4 +1,4 @@
-"""Convolution of small maps as matrix products, for training on a CPU. Imports torch alone.
+"""Convolution of small maps as matrix products, for training on a CPU.
 
 oneDNN's kernels split a convolution over the positions of the map. Where there are 4 of them and 512 channels, most of
 a processor idles, in the weights' gradient above all; one matrix product forward and two backward take a third of the
@@ -13,16 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from systolith.quant.exact import pad_sides
+
 LEAST_CHANNELS = 64  # fewer were not measured: they stay with oneDNN
 # Of larger maps oneDNN's own kernels are as fast, and there the copy below costs.
 MOST_POSITIONS = {torch.bfloat16: 16, torch.float32: 4}
 
 
-def train_conv2d(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]) -> Tensor:
-    """`F.conv2d` as training runs it, (N, C, H, W) and (O, C, KH, KW) to (N, O, OH, OW): not for exact integers."""
+def train_conv2d(
+    x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...], groups: int = 1
+) -> Tensor:
+    """`F.conv2d` as training runs it, (N, C, H, W) and (O, C/groups, KH, KW) to (N, O, OH, OW): not for exact integers.
+
+    `padding` may be of four sides.
+    """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if not _pays(x, weight, stride, padding, dilation, MOST_POSITIONS.get(dtype, 0)):
-        return F.conv2d(x, weight, None, stride, padding, dilation)
+    x, padding = pad_sides(x, padding)
+    if groups != 1 or not _pays(x, weight, stride, padding, dilation, MOST_POSITIONS.get(dtype, 0)):
+        return F.conv2d(x, weight, None, stride, padding, dilation, groups)
     return _SmallMaps.apply(x.to(dtype), weight.to(dtype))
 
 
