@@ -227,7 +227,7 @@ class QuantLayer(nn.Module):
         self.weight_quant = FrozenWeight(bits or self.weight_quant.bits, codes, scale)
         self.weight = None
         if bias is not None:
-            self.register_buffer("frozen_bias", bias.double())
+            self.frozen_bias = bias.double()
             self.bias = None
         self.train(False)
 
