@@ -26,11 +26,13 @@ class Edge:
         epilogue: accumulators int64 (O, n) to codes int64, by the model's own layers.
         tap: the torch.fx node whose value is quantized (before pooling).
         codes: the value of `tap` to codes, whole fp32 numbers.
+        real: accumulators to what the quantizer takes, fp32, as `epilogue` takes and gives them.
     """
 
     epilogue: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     tap: str
     codes: Callable[[Tensor], Tensor]
+    real: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

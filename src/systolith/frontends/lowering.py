@@ -302,18 +302,20 @@ class _Lowering:
         value, (low, high) = self.produced[real.source], quantizer.code_range
         is_map = len(value.shape) == 3
 
-        def shifted(acc: NDArray[np.int64], by: float) -> NDArray[np.int64]:
+        def taken(acc: NDArray[np.int64], by: float = 0.0) -> Tensor:
             # Accumulators are below 2^24 wherever the layer itself works in fp32, so float64 holds all of them.
             wide = torch.from_numpy(np.ascontiguousarray(acc))
             x = real.dequantize(wide[None, :, :, None] if is_map else wide.T)
             x = x + by if by else x
             for _, step in real.steps:
                 x = step(x)
-            codes = quantizer.codes(x).to(torch.int64)
-            return (codes[0, :, :, 0] if is_map else codes.T).numpy()
+            return x
+
+        def by_channel(x: Tensor) -> NDArray[Any]:
+            return (x[0, :, :, 0] if is_map else x.T).detach().numpy()
 
         def epilogue(acc: NDArray[np.int64]) -> NDArray[np.int64]:
-            return shifted(acc, 0.0)
+            return by_channel(quantizer.codes(taken(acc)).to(torch.int64))
 
         sign = np.array(real.sign or [1] * value.shape[0], dtype=np.int8)
         thresholds = find_thresholds(epilogue, value.lo, value.hi, sign, high - low, low)
@@ -321,7 +323,8 @@ class _Lowering:
             lo, hi = (side[:, None] for side in thresholds.mirrored_range())
             points = np.clip(np.concatenate([thresholds.values - 1, thresholds.values, lo, hi], axis=1), lo, hi)
             acc = sign.astype(np.int64)[:, None] * points
-            if any((shifted(acc, by) != epilogue(acc)).any() for by in (-real.slack, real.slack)):
+            ends = (quantizer.codes(taken(acc, by)) for by in (-real.slack, real.slack))
+            if any((by_channel(end) != epilogue(acc)).any() for end in ends):
                 raise BadInput(
                     f"{real.source}: an average by torch is rounded in an order of its own, and {consumer}'s quantizer "
                     "has a tie within that error; QuantAvgPool2d is exact"
@@ -334,7 +337,7 @@ class _Lowering:
                 x = step(x)
             return quantizer.codes(x)
 
-        self.edges[name] = Edge(epilogue, real.tap, codes)
+        self.edges[name] = Edge(epilogue, real.tap, codes, lambda acc: by_channel(taken(acc)))
         return name
 
     def _pixels(self, part: Real, quantizer: Any, consumer: str) -> str:

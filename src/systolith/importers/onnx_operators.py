@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from systolith.formats import BadInput
-from systolith.frontends.onnx_graph import Act, Operator, Walk, Weight
-from systolith.frontends.onnx_window import pads_of, resized, window_of
+from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
+from systolith.importers.onnx_window import pads_of, resized, window_of
 from systolith.quant import ExactBatchNorm1d, ExactBatchNorm2d, QuantAdd, QuantAvgPool2d
 from systolith.quant.foreign import ReadBack, ScaledAct, ScaledAdd, SidedMaxPool2d, frozen_conv, frozen_linear
 from systolith.quant.layers import QuantLayer

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from systolith.formats import BadInput
-from systolith.frontends.onnx_file import scalar
-from systolith.frontends.onnx_graph import Act, Operator, Walk, Weight
+from systolith.importers.onnx_file import scalar
+from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.quant.foreign import ROUNDINGS, ScaledAct
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")

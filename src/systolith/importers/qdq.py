@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from systolith.formats import BadInput
-from systolith.frontends.onnx_graph import Act, Operator, Walk, Weight
-from systolith.frontends.qonnx import weight_of
+from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
+from systolith.importers.qonnx import weight_of
 from systolith.quant.foreign import ScaledAct
 
 RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from systolith.formats import BadInput
-from systolith.frontends.onnx_file import OnnxGraph, attributes
+from systolith.importers.onnx_file import OnnxGraph, attributes
 from systolith.quant.foreign import Normalize, Quantize, ScaledAct
 
 if TYPE_CHECKING:
