@@ -93,7 +93,7 @@ def test_the_clocks_of_the_squeezed_layer() -> None:
     assert Schedule(useful=True).clocks(mapping) == 9 * (1 + 8 + 16) + 14 == 239
     assert Schedule(useful=True, drained=True).clocks(mapping) == 9 * (1 + 8 + 16 + 14)
     # The first position enters after 9 beats; its psum crosses 7 rows and 7 columns, is registered and queued.
-    assert Schedule().psum_clocks(mapping)[0, 0, 0, 0] == 9 + 7 + 7 + 2
+    assert Schedule().psum_clocks(mapping)[0, 0] == 9 + 7 + 7 + 2
     assert Schedule().psum_clocks(mapping).max() == 239 + 1
     assert Schedule().out_clocks(mapping)[0, -1] == 239 + 1 + 3
 
