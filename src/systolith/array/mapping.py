@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,18 +133,12 @@ class Mapping:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
         return self.weight_tiles_of(self.conv.weight)
 
-    def dense_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
-        """(oc_tiles*cols, ic_tiles*rows, KH, KW): integers in the place of the weights, (O, C/groups, KH, KW), on the
-        diagonal; 0 elsewhere."""
-        rows, cols, (o, ins) = self.spec.rows, self.spec.cols, weight.shape[:2]
-        dense = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
-        channel = np.arange(o)[:, None]
-        dense[channel, channel // (self.conv.out_channels // self.conv.groups) * ins + np.arange(ins)] = weight
-        return dense
-
     def weight_tiles_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
         """The same of other integers in the place of the weights, (O, C/groups, KH, KW)."""
-        rows, cols, padded = self.spec.rows, self.spec.cols, self.dense_of(weight)
+        rows, cols, dense = self.spec.rows, self.spec.cols, on_diagonal(weight, self.conv.groups)
+        o, c = dense.shape[:2]
+        padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
+        padded[:o, :c] = dense
         tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, rows, self.kijs)
         return np.ascontiguousarray(tiles.transpose(2, 0, 4, 1, 3))
 
@@ -170,3 +165,16 @@ class Mapping:
             f"{fmt.bits} psum bits; channel {worst} is bounded by {int(lo[worst])}..{int(hi[worst])}, "
             f"{least_signed_bits(int(lo.min()), int(hi.max()))} bits are safe for all"
         )
+
+
+def read_by(outs: int, ins: int, groups: int) -> NDArray[np.int64]:
+    """int64 (O, C/groups): the input channel that each weight multiplies, of O output and C input channels."""
+    return np.arange(outs)[:, None] // (outs // groups) * (ins // groups) + np.arange(ins // groups)
+
+
+def on_diagonal(values: NDArray[Any], groups: int) -> NDArray[Any]:
+    """(O, C/groups, ...) to (O, C, ...): a value for each weight, and 0 from one group to another."""
+    outs, ins = values.shape[0], values.shape[1] * groups
+    dense = np.zeros((outs, ins, *values.shape[2:]), dtype=values.dtype)
+    dense[np.arange(outs)[:, None], read_by(outs, ins, groups)] = values
+    return dense
