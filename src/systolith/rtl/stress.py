@@ -34,7 +34,7 @@ def trials(spec: ArraySpec, count: int, seed: int, code_bits: int = 4) -> Iterat
 
 
 def random_layer(rng: np.random.Generator, spec: ArraySpec) -> ArrayResult:
-    """A layer for the lanes of `spec`: tiles, perhaps groups, stride, dilation, four pads, at most 64 outputs a channel."""
+    """A layer for the lanes of `spec`: tiles, perhaps groups, stride, dilation, pads, at most 64 outputs a channel."""
 
     def upto(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
