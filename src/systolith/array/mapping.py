@@ -99,6 +99,11 @@ class Mapping:
     def passes(self) -> int:
         return int(self.begins[-1])
 
+    @property
+    def most_tiles(self) -> int:
+        """The most ic_tiles that an oc_tile takes."""
+        return max(len(self.ic_range(oc_tile)) for oc_tile in range(self.oc_tiles))
+
     @cached_property
     def made(self) -> NDArray[np.bool_]:
         """bool (ic_tile, oc_tile): whether passes are made."""
