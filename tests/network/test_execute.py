@@ -14,7 +14,7 @@ from network.nets import random_network
 from systolith.formats import BadInput, IntFormat
 from systolith.network import IntegerNetwork, Step
 from systolith.network import execute as module
-from systolith.network.execute import classify, execute, plan
+from systolith.network.execute import answer, classify, execute, plan
 from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds
@@ -28,17 +28,20 @@ def every_value(
     """Run both on random pixels; the referee's values, all found equal, and the kernels chosen."""
     size = network.values["input"].shape
     pixels = np.random.default_rng(1).integers(0, 256, (count, *size), dtype=np.uint8)
-    expected = run(network, pixels)
+    expected = run(network, pixels, *(step.name for step in network.steps))
     planned, seen = plan(network, batch), set()
 
     def watch(name: str, result: torch.Tensor) -> None:
         assert np.array_equal(result.to(torch.float64).numpy(), expected[name]), name
         seen.add(name)
 
-    logits = execute(planned, torch.from_numpy(pixels), watch)
+    answers = answer(planned, torch.from_numpy(pixels), watch)
     assert seen == set(expected) - {"class"}
-    assert logits.dtype == torch.int64
-    assert np.array_equal(classify(planned, pixels), expected["class"])
+    assert {name: value.dtype for name, value in answers.items()} == dict.fromkeys(network.outputs, torch.int64)
+    for name, value in answers.items():
+        assert np.array_equal(value.numpy(), expected[name])
+    if network.classifies:
+        assert np.array_equal(classify(planned, pixels), expected["class"])
     return expected, planned.choices
 
 
@@ -129,15 +132,16 @@ def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.Mo
 
 def test_int8_kernels_need_codes_of_one_byte_and_pairs_that_fit_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small(weight_bits=8, channels=4)
-    node, act, acc = network["conv"].node, network.values["input"], network.values["conv"]
+    node, act, bound = network["conv"].node, network.values["input"], 1 << 20
     assert isinstance(node, Conv)
     monkeypatch.setattr(module, "_has_vnni", lambda: False)
     # 2 * 255 * 127 = 64,770 does not fit int16; with 4-bit weights 2 * 255 * 7 = 3,570 does.
-    assert not module._int8_is_exact(node, act, acc)
+    assert not module._int8_is_exact(node, act, bound)
     narrow = small(channels=4)
-    assert module._int8_is_exact(narrow["conv"].node, narrow.values["input"], narrow.values["conv"])  # type: ignore[arg-type]
+    assert module._int8_is_exact(narrow["conv"].node, narrow.values["input"], bound)  # type: ignore[arg-type]
     monkeypatch.setattr(module, "_has_vnni", lambda: True)
-    assert module._int8_is_exact(node, act, acc)
+    assert module._int8_is_exact(node, act, bound)
+    assert not module._int8_is_exact(node, act, (1 << 24) + 1)
 
 
 def test_a_watch_may_put_another_result_in_place() -> None:

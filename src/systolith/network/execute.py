@@ -18,7 +18,22 @@ from torch import Tensor
 
 from systolith.formats import BadInput
 from systolith.network import reference
-from systolith.network.graph import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Requantize
+from systolith.network.graph import (
+    Add,
+    Argmax,
+    AvgPool,
+    Concat,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool,
+    Requantize,
+    Upsample,
+    pooled_shape,
+    reach,
+    sides,
+)
 from systolith.network.integer import IntegerNetwork, Step, Value
 
 FP32_LIMIT = 1 << 24
@@ -64,8 +79,8 @@ def plan(network: IntegerNetwork, batch: int = BATCH) -> Plan:
 
 
 @torch.no_grad()
-def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
-    """Logits, int64 (N, classes), of uint8 pictures (N, C, H, W).
+def answer(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> dict[str, Tensor]:
+    """The network's outputs, int64 (N, ...), by name, of uint8 pictures (N, C, H, W) (or vectors (N, C)).
 
     Args:
         plan: of the network.
@@ -78,8 +93,11 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
         size = ", ".join(map(str, network.values[network.input.name].shape))
         raise BadInput(f"expected uint8 pictures (N, {size}), found {pixels.dtype} {tuple(pixels.shape)}")
     last_use = {name: i for i, step in enumerate(network.steps) for name in step.inputs}
+    last_use |= dict.fromkeys(network.outputs, len(network.steps))
     results: dict[str, Tensor] = {}
-    for i, (step, kernel) in enumerate(zip(network.steps[:-1], plan.kernels, strict=False)):
+    for i, (step, kernel) in enumerate(zip(network.steps, plan.kernels, strict=True)):
+        if isinstance(step.node, Argmax):
+            break
         taken = [results[name] for name in step.inputs] or [pixels]
         result = kernel(*taken)
         changed = watch(step.name, result) if watch is not None else None
@@ -87,7 +105,12 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
         for name in step.inputs:
             if last_use[name] == i:
                 results.pop(name, None)
-    return results[network.steps[-1].inputs[0]].to(torch.int64)
+    return {name: results[name].to(torch.int64) for name in network.outputs}
+
+
+def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
+    """The network's first output, of a classifier the logits: int64 (N, classes). Otherwise as `answer`."""
+    return answer(plan, pixels, watch)[plan.network.outputs[0]]
 
 
 def classify(plan: Plan, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -103,7 +126,7 @@ def _choose(step: Step, values: dict[str, Value]) -> tuple[Kernel, str]:
     if isinstance(node, Input):
         table = torch.from_numpy(np.ascontiguousarray(node.table)).to(_code_dtype(result))
         if (node.table == np.arange(256)).all():
-            return (lambda x: x.contiguous(memory_format=torch.channels_last)), "pixels as they are"
+            return _channels_last, "pixels as they are"
         return (lambda x: _look_up(table, x)), "pixel table"
     if isinstance(node, Conv):
         return _conv(node, taken[0], result)
@@ -113,7 +136,12 @@ def _choose(step: Step, values: dict[str, Value]) -> tuple[Kernel, str]:
         return _requantize(node, taken[0], result)
     carrier = _carrier(result)
     if isinstance(node, Add):
-        return (lambda x, y: x.to(carrier) + y.to(carrier)), ""
+        return _add(node, taken, carrier), ""
+    if isinstance(node, Concat):
+        return (lambda *parts: torch.cat(parts, 1)), ""
+    if isinstance(node, Upsample):
+        down, right = node.factor
+        return (lambda x: x.repeat_interleave(down, 2).repeat_interleave(right, 3)), ""
     if isinstance(node, AvgPool):
         # The kernel sums and divides by one.
         pool = node
@@ -138,42 +166,67 @@ def _carrier(value: Value) -> torch.dtype:
     return torch.float32 if _reach(value) <= FP32_LIMIT else torch.float64
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
 def _look_up(table: Tensor, pixels: Tensor) -> Tensor:
-    channel = torch.arange(len(table))[:, None, None]
-    return table[channel, pixels.to(torch.int64)].contiguous(memory_format=torch.channels_last)
+    channel = torch.arange(len(table)).reshape(-1, *[1] * (pixels.ndim - 2))
+    return _channels_last(table[channel, pixels.to(torch.int64)])
+
+
+def _add(node: Add, operands: list[Value], carrier: torch.dtype) -> Kernel:
+    one, two = node.gains
+    if max(gain * _reach(value) for gain, value in zip(node.gains, operands, strict=True)) > FP32_LIMIT:
+        carrier = torch.float64
+    if node.gains == (1, 1):
+        return lambda x, y: x.to(carrier) + y.to(carrier)
+    return lambda x, y: x.to(carrier) * one + y.to(carrier) * two
 
 
 # Products
 
 
 def _conv(node: Conv, act: Value, result: Value) -> tuple[Kernel, str]:
-    weight = torch.from_numpy(np.ascontiguousarray(node.weight))
-    candidates = []
-    if _int8_is_exact(node, act, result):
-        candidates.append((_int8_conv(node, weight, act), "int8 convolution"))
-    carrier = _carrier(result)
-    wide = weight.to(carrier).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.from_numpy(np.ascontiguousarray(node.weight)), node.bias
+    product, candidates = node.product(), []
+    bound = max(_reach(result), *(int(np.abs(side).max()) for side in product.bounds()))
+    if _int8_is_exact(product, act, bound):
+        candidates.append((_int8_conv(product, weight, act), "int8 convolution"))
+    carrier = torch.float32 if bound <= FP32_LIMIT else torch.float64
+    wide = _channels_last(weight.to(carrier))
+    around, rest = _padding(node)
 
     def conv(x: Tensor) -> Tensor:
+        x = F.pad(x.to(carrier), around) if any(around) else x.to(carrier)
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd multiplies by fractions
-            return F.conv2d(x.to(carrier), wide, None, node.stride, node.padding, node.dilation)
+            return F.conv2d(x, wide, None, node.stride, rest, node.dilation, node.groups)
 
     candidates.append((conv, f"{'fp32' if carrier == torch.float32 else 'float64'} convolution"))
     for kernel, kind in candidates:
-        if kernel is not None and _agrees(node, kernel, act):
-            return kernel, kind
+        if kernel is not None and _agrees(product, kernel, act):
+            return (kernel if bias is None else _biased(kernel, torch.from_numpy(bias).to(carrier))), kind
     raise RuntimeError(f"{node.name}: this torch's convolution is not exact on integers; reset its precision settings")
 
 
-def _int8_is_exact(node: Conv, act: Value, result: Value) -> bool:
+def _padding(node: Conv) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What must be padded before (`F.pad`'s order), and what the convolution itself pads."""
+    top, bottom, left, right = node.pads
+    return ((left, right, top, bottom), (0, 0)) if len(node.padding) == 4 else ((0, 0, 0, 0), (top, left))
+
+
+def _biased(kernel: Kernel, bias: Tensor) -> Kernel:
+    return lambda x: kernel(x).add_(bias.reshape(-1, 1, 1))
+
+
+def _int8_is_exact(node: Conv, act: Value, bound: int) -> bool:
     """Whether an int8 kernel can be exact: codes of one byte, and no intermediate that overflows.
 
     Without VNNI instructions products are added in pairs that saturate at 16 bits. What comes out is fp32.
     """
-    if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or _reach(result) > FP32_LIMIT:
+    if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or bound > FP32_LIMIT:
         return False
-    reach = (node.dilation[d] * (node.kernel[d] - 1) + 1 for d in (0, 1))
-    if any(pad >= most for pad, most in zip(node.padding, reach, strict=True)):
+    if any(pad >= most for pad, most in zip(_padding(node)[1], reach(node.kernel, node.dilation), strict=True)):
         return False  # a window wholly in the padding can end the process
     pair = 2 * int(act.hi.max()) * int(np.abs(node.weight.astype(np.int64)).max())
     return pair < 1 << 15 or _has_vnni()
@@ -191,22 +244,25 @@ def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
     right for 2 and wrong for 12): it always gets BATCH of them, zeros where there are fewer, the shape that was tried.
     """
     ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
-    geometry = list(node.stride), list(node.padding), list(node.dilation)
+    around, rest = _padding(node)
+    geometry = list(node.stride), list(rest), list(node.dilation), node.groups
     try:
         op = torch.ops.onednn.qconv2d_pointwise
-        shape = [BATCH, *act.shape]
-        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *geometry, 1, shape)
+        shape = [BATCH, act.shape[0], act.shape[1] + sum(around[2:]), act.shape[2] + sum(around[:2])]
+        *where, groups = geometry
+        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *where, groups, shape)
     except (AttributeError, RuntimeError):
         return None
 
     def conv(x: Tensor) -> Tensor:
         parts = []
+        x = F.pad(x, around) if any(around) else x
         for part in x.split(BATCH):
             whole = part
             if len(part) < BATCH:
                 whole = torch.zeros((BATCH, *part.shape[1:]), dtype=part.dtype).to(memory_format=torch.channels_last)
                 whole[: len(part)] = part
-            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1.0, 0, torch.float32, "none", [], "")
             parts.append(acc[: len(part)])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -345,19 +401,20 @@ def _by_table(node: Requantize, acc: Value, dtype: torch.dtype) -> Kernel:
 
 def _max_pool(node: MaxPool, act: Value) -> Kernel:
     least = int(act.lo.min())
-    (kh, kw), (sh, sw), (ph, pw) = node.kernel, node.stride, node.padding
+    (kh, kw), (sh, sw), (dh, dw) = node.kernel, node.stride, node.dilation
+    top, bottom, left, right = sides(node.padding)
 
     def kernel(x: Tensor) -> Tensor:
-        if ph or pw:
-            x = F.pad(x, (pw, pw, ph, ph), value=least)
-        oh, ow = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+        if any(node.padding):
+            x = F.pad(x, (left, right, top, bottom), value=least)
+        oh, ow = pooled_shape(node.name, (x.shape[2], x.shape[3]), node.reach, node.stride)
         best: Tensor | None = None
         # torch's own pooling of bytes refuses large maps; a maximum of shifted maps is as fast.
-        for i in range(kh):
-            for j in range(kw):
+        for i in range(0, kh * dh, dh):
+            for j in range(0, kw * dw, dw):
                 view = x[:, :, i : i + (oh - 1) * sh + 1 : sh, j : j + (ow - 1) * sw + 1 : sw]
                 best = view if best is None else torch.maximum(best, view)
         assert best is not None
-        return best.contiguous(memory_format=torch.channels_last)
+        return _channels_last(best)
 
     return kernel

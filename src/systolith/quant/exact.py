@@ -61,7 +61,7 @@ def exact_conv2d(
 
 def pad_sides(x: Tensor, padding: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
     """Zeros around (N, C, H, W) where the four sides differ; what torch's convolution is still to pad with."""
-    if len(padding) != 4:
+    if isinstance(padding, str) or len(padding) != 4:
         return x, padding
     top, bottom, left, right = padding
     return F.pad(x, (left, right, top, bottom)), (0, 0)
