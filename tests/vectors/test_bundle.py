@@ -37,7 +37,7 @@ def test_tensors_are_as_documented(tmp_path: Path) -> None:
             "weight": (8, 8, 3, 3),
             "psum": (1, 1, 9, 36, 8),
             "out": (8, 4, 4),
-            **dict.fromkeys(("rows", "cols", "act_bits", "weight_bits", "psum_bits"), ()),
+            **dict.fromkeys(("rows", "cols", "act_bits", "weight_bits", "psum_bits", "groups"), ()),
             **dict.fromkeys(("padding", "stride", "dilation"), (2,)),
         }
         assert all(np.issubdtype(t[n].dtype, np.integer) for n in t.files)

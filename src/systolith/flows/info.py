@@ -21,7 +21,15 @@ from systolith.store import ModelFile, is_checkpoint, load_model_file, model_pat
 
 @dataclass(frozen=True)
 class LayerOnArray:
-    """A layer and how it sits on the array; `fits` says "one tile", "tiled", or the options that it needs."""
+    """A layer and how it sits on the array.
+
+    Attributes:
+        ic_tiles, oc_tiles: of its channels.
+        tiles: pairs of the two of which passes are made: all, or of a grouped layer those that hold a weight.
+        utilisation: the share of the multipliers that have a weight, over all passes, 0..1; what clocks between
+            positions take is not in it.
+        fits: "one tile", "tiled", or the options that it needs.
+    """
 
     name: str
     in_channels: int
@@ -32,6 +40,9 @@ class LayerOnArray:
     ic_tiles: int
     oc_tiles: int
     passes: int
+    groups: int
+    tiles: int
+    utilisation: float
     fits: str
 
 
@@ -84,7 +95,7 @@ def info(request: InfoRequest) -> InfoReport:
         return InfoReport(
             holds=True, verdict=said, model=model, run=dict(file.run), nodes=nodes, about=about, lanes=lanes
         )
-    layers = tuple(_layer(name, file, spec) for name in file.codes)
+    layers = tuple(_layer(name, file, network, spec) for name in file.codes)
     return InfoReport(
         holds=True,
         verdict=f"{len(layers)} layers",
@@ -110,14 +121,18 @@ def _about(file: ModelFile) -> str:
     return f"{file.config.get('arch', 'integers only')}, {size}, {run.get('epochs', '?')} epochs{accuracy}"
 
 
-def _layer(name: str, file: ModelFile, spec: ArraySpec) -> LayerOnArray:
+def _layer(name: str, file: ModelFile, network: IntegerNetwork | None, spec: ArraySpec) -> LayerOnArray:
     codes = file.codes[name]
     weight = codes.values if codes.values.ndim == 4 else codes.values[:, :, None, None]
-    conv = Conv(name, weight, codes.act_format, codes.format)
+    node = network.layers.get(name) if network is not None else None
+    groups = node.groups if isinstance(node, Conv) else 1  # the weights alone do not say them
+    conv = Conv(name, weight, codes.act_format, codes.format, groups=groups)
     flags = lane_misfits(conv, spec)
     # How it is tiled does not depend on the lanes, nor on the map.
     mapping = ArrayMapping(conv, replace(spec, act_bits=16, weight_bits=16), *conv.kernel)
     one = mapping.ic_tiles == mapping.oc_tiles == 1
     fits = f"needs {' '.join(flags)}" if flags else "one tile" if one else "tiled"
     formats, tiles = (str(conv.act_format), str(conv.weight_format)), (mapping.ic_tiles, mapping.oc_tiles)
-    return LayerOnArray(name, conv.in_channels, conv.out_channels, conv.kernel, *formats, *tiles, mapping.passes, fits)
+    used = weight.size / (mapping.passes * spec.rows * spec.cols)
+    sits = *formats, *tiles, mapping.passes, groups, int(mapping.made.sum()), used, fits
+    return LayerOnArray(name, conv.in_channels, conv.out_channels, conv.kernel, *sits)

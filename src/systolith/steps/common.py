@@ -105,8 +105,8 @@ def find_layers(network: IntegerNetwork, layer: str) -> dict[str, Conv | Linear]
 
 
 def as_conv(node: Conv | Linear, act: NDArray[np.integer]) -> tuple[Conv, NDArray[np.int16]]:
-    """The layer as the array sees it, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
-    conv = node.as_conv() if isinstance(node, Linear) else node
+    """The layer as the array sees it, without its bias, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
+    conv = node.as_conv() if isinstance(node, Linear) else node.product()
     return conv, np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
 
 
