@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.models import build, config_of, load, squeeze
+from systolith.models import Vgg16, build, config_of, load, squeeze
 from systolith.quant import quant_layers
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
@@ -26,6 +26,8 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
         path: a checkpoint, or a model file (its weights are then codes times scale).
     """
     source, _ = load(str(path))
+    if source.config.arch != recipe.arch:
+        raise BadInput(f"{path}: holds a {source.config.arch}; {recipe.name} is a {recipe.arch}, and starts from one")
     model = build(config_of(source))
     model.load_state_dict(source.state_dict(), strict=False)
     own = quant_layers(model)
@@ -37,8 +39,9 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
             own[name].weight_quant.initialize(own[name].weight)  # type: ignore[operator]
     if recipe.weight_bits == 32 and quant_layers(source):
         # Without the quantizer nothing divides: the logits are smaller by the deviation, and the bias with them.
-        model.classifier.bias.data.mul_(model.classifier.weight.std())
-    if recipe.squeeze_layer and model.config.squeeze_layer is None:
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        last.bias.data.mul_(last.weight.std())
+    if isinstance(model, Vgg16) and recipe.squeeze_layer and model.config.squeeze_layer is None:
         squeeze(model, recipe.squeeze_layer, recipe.squeeze_channels)
     return model.state_dict()
 

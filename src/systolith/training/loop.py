@@ -14,7 +14,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +195,7 @@ def train(
     held_images, held_labels = (torch.from_numpy(a[held]).to(device) for a in (data.images, data.labels))
 
     torch.manual_seed(recipe.seed)
-    model = build({"arch": "vgg16", **asdict(recipe.model_config())})
+    model = build(recipe.config())
     if init is not None and not resume:
         report({"event": "note", "text": _start_from(model, init)})
     model.to(device)
@@ -301,7 +300,7 @@ def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout
     classes = recipe.model_config().classes
     if len(data.classes) > classes:
         raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
-    build({"arch": "vgg16", **asdict(recipe.model_config())})
+    build(recipe.config())
     last = out / "last.pt"
     if resume:
         require_same_run(last, read_checkpoint(last), identify(recipe, data, holdout))
