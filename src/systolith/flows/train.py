@@ -109,7 +109,7 @@ def train(request: TrainRequest) -> TrainReport:
         return TrainReport(holds=True, verdict="", run={}, folder=out)
     model = out / "model.safetensors"
     if model.exists():
-        add_integers(model)
+        notes += add_integers(model)
     accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
     return TrainReport(
         holds=True,
@@ -121,17 +121,21 @@ def train(request: TrainRequest) -> TrainReport:
     )
 
 
-def add_integers(path: Path) -> None:
-    """Lower the model of the file and write its integer network into it, proved."""
+def add_integers(path: Path) -> tuple[str, ...]:
+    """Lower the model of the file and write its integer network into it, proved; a note if it has no integer form."""
     from systolith.frontends.lowering import lower
     from systolith.frontends.verify import prove
     from systolith.models import load
     from systolith.network.file import add_network
     from systolith.store import load_model_file, save_model_file
 
-    lowered = lower(load(str(path))[0])
+    try:
+        lowered = lower(load(str(path))[0])
+    except BadInput as error:
+        return (f"{path.name} holds no integer network: {error}",)
     assert all(e.holds for e in prove(lowered, lowered.network))
     save_model_file(path, add_network(load_model_file(path), lowered.network))
+    return ()
 
 
 def _told(progress: Progress) -> Callable[[dict[str, Any]], None]:

@@ -101,7 +101,7 @@ class _FakeQuant(torch.autograd.Function):
     """`alpha/L * rint(clamp(x/alpha, low, 1) * L)` with straight-through and LSQ gradients.
 
     d/dx: 1 inside [low, 1] (ends included, as torch's clamp has it), 0 outside. At the 0 of unsigned codes it is 0, as
-    ReLU has it: a ReLU in front changes nothing, and training leaves it out (`layers.ClampedReLU`).
+    ReLU has it: a ReLU in front changes nothing, and training leaves it out (`quantizers.ClampedReLU`).
     d/dalpha: inside `code/L - x/alpha`; above 1; below `low` (so -1 for weights, 0 for activations).
     """
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from systolith.formats import BadInput
 from systolith.quant.exact import FP32_LIMIT
-from systolith.quant.layers import ActQuantizer
+from systolith.quant.quantizers import ActQuantizer
 
 
 class QuantAdd(nn.Module):

@@ -27,7 +27,7 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
     """
     source, _ = load(str(path))
     if source.config.arch != recipe.arch:
-        raise BadInput(f"{path}: holds a {source.config.arch}; {recipe.name} is a {recipe.arch}, and starts from one")
+        raise BadInput(f"{path}: holds a network of kind {source.config.arch}; {recipe.name} trains a {recipe.arch}")
     model = build(config_of(source))
     model.load_state_dict(source.state_dict(), strict=False)
     own = quant_layers(model)
