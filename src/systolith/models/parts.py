@@ -16,7 +16,7 @@ class NetConfig:
     """The formats of a network, as every config has them.
 
     `first_weight_bits`: of the first convolution. `weight_bits` 32 is the float twin: the same network of torch's own
-    layers, without a quantizer.
+    layers, without a quantizer. `po2`: every step is a power of two; `rounding` of activations' ties: "even" or "up".
     """
 
     arch: ClassVar[str]
@@ -26,6 +26,8 @@ class NetConfig:
     per_channel: bool = False
     pixel_offset: int = 0
     classes: int = 10
+    po2: bool = False
+    rounding: str = "even"
 
     def __post_init__(self) -> None:
         if (self.weight_bits == 32) != (self.act_bits == 32):
@@ -36,6 +38,11 @@ class NetConfig:
     @property
     def is_float(self) -> bool:
         return self.weight_bits == 32
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The arguments of every quantized layer that say how its steps are."""
+        return {"scale": "po2" if self.po2 else "learned", "rounding": self.rounding}
 
 
 class Net(nn.Module):
@@ -94,6 +101,7 @@ def conv(
         act_bits=config.act_bits,
         per_channel=config.per_channel,
         pixels=config.pixel_offset if first else None,
+        **config.steps,
     )
 
 
@@ -111,12 +119,15 @@ def hidden_linear(config: NetConfig, in_features: int, out_features: int, first:
         act_bits=config.act_bits,
         per_channel=config.per_channel,
         pixels=config.pixel_offset if first else None,
+        **config.steps,
     )
 
 
 def classifier(config: NetConfig, in_features: int) -> nn.Linear:
     """The last layer: 8 bits and one scale, so that its integers are the logits."""
-    return (nn.Linear if config.is_float else QuantLinear)(in_features, config.classes)
+    if config.is_float:
+        return nn.Linear(in_features, config.classes)
+    return QuantLinear(in_features, config.classes, **config.steps)
 
 
 def relu(config: NetConfig) -> nn.Module:
@@ -126,12 +137,12 @@ def relu(config: NetConfig) -> nn.Module:
 
 def add(config: NetConfig) -> nn.Module:
     """The residual add, 8 bits."""
-    return FloatAdd() if config.is_float else QuantAdd()
+    return FloatAdd() if config.is_float else QuantAdd(**config.steps)
 
 
 def average_pool(config: NetConfig) -> nn.Module:
     """The mean of a whole map behind a ReLU, 8 bits: (N, C, H, W) to (N, C, 1, 1)."""
-    return nn.AdaptiveAvgPool2d(1) if config.is_float else QuantAvgPool2d()
+    return nn.AdaptiveAvgPool2d(1) if config.is_float else QuantAvgPool2d(**config.steps)
 
 
 def channels(count: int, width: float) -> int:

@@ -36,6 +36,11 @@ def build(config: Mapping[str, Any]) -> Net:
         BadInput: an unknown `arch`, or a key or value that is none of its config's.
     """
     arch = config.get("arch") if isinstance(config, Mapping) else None
+    if arch == "module":
+        raise BadInput(
+            f"a network of your own ({config.get('class')}) is built by your code: expected its state to be taken from "
+            "the file, torch.load(FILE)['model']"
+        )
     if not isinstance(arch, str) or arch not in ARCHS:
         raise BadInput(f"expected the config of a network ({', '.join(ARCHS)}), found {str(config)[:200]}")
     kind, net = ARCHS[arch]
@@ -55,8 +60,10 @@ def _of_type(value: Any, kind: str) -> bool:
     return type(value).__name__.removesuffix("Type") in names or (type(value) is int and "float" in names)
 
 
-def config_of(model: Net) -> dict[str, Any]:
-    """The plain JSON values from which `build` makes the same architecture."""
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """The plain JSON values from which `build` makes the same architecture; of a module that is not ours its class."""
+    if not isinstance(model, Net):
+        return {"arch": "module", "class": type(model).__name__}
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(model.config).items()}
     return {"arch": model.config.arch, **values}
 

@@ -66,15 +66,7 @@ def _narrowed(conv: nn.Conv2d, in_channels: int, out_channels: int) -> nn.Conv2d
     with."""
     geometry: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, False)
     if isinstance(conv, QuantConv2d):
-        new: nn.Conv2d = QuantConv2d(
-            in_channels,
-            out_channels,
-            *geometry,
-            weight_bits=conv.weight_quant.bits,
-            act_bits=conv.act_quant.bits,
-            per_channel=conv.weight_quant.per_channel,
-            pixels=getattr(conv.act_quant, "offset", None),
-        )
+        new: nn.Conv2d = QuantConv2d(in_channels, out_channels, *geometry, **conv.settings)
     else:
         new = FloatConv2d(in_channels, out_channels, *geometry)
     with torch.no_grad():

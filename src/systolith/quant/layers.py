@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from systolith.formats import BadInput
 from systolith.quant.exact import accumulator_bound, exact_conv2d, exact_linear
-from systolith.quant.quantizers import ActQuantizer, FrozenWeight, PixelCodes, WeightQuantizer
+from systolith.quant.quantizers import ActQuantizer, FrozenWeight, PixelCodes, WeightQuantizer, is_po2
 from systolith.quant.small_maps import train_conv2d
 
 
@@ -21,8 +21,19 @@ class QuantLayer(nn.Module):
     bias: Any  # nn.Parameter or None
     act_quant: ActQuantizer | PixelCodes
     weight_quant: WeightQuantizer | FrozenWeight
+    settings: dict[str, Any]  # the keyword arguments that make another like it
     _frozen_bound: int | None = None
     frozen_bias: Tensor | None = None
+
+    def _quantize(self, settings: dict[str, Any]) -> None:
+        """Make the quantizers; `settings` are the layer's keyword arguments."""
+        self.settings = settings
+        pixels, po2 = settings["pixels"], is_po2(settings["scale"])
+        acts = ActQuantizer(settings["act_bits"], settings["signed"], po2=po2, rounding=settings["rounding"])
+        self.act_quant = acts if pixels is None else PixelCodes(pixels)
+        start, per_channel = self.weight.detach(), settings["per_channel"]
+        weights = WeightQuantizer(settings["weight_bits"], start, per_channel, po2=po2, normalize=settings["normalize"])
+        self.weight_quant = weights
 
     def weight_codes(self) -> Tensor:
         """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
@@ -100,6 +111,10 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         per_channel: one weight scale per output channel.
         pixels: the input is uint8 pictures: code = pixel - `pixels` (0 or 128).
         signed: of the activation codes: the input can be negative (no ReLU before it).
+        scale: "learned", or "po2": both steps are powers of two, so that without a batch norm behind it a shift makes
+            the next layer's codes.
+        rounding: of the activations' ties: "even" (half to even) or "up" (half up).
+        normalize: by the weights' own mean and deviation; without, codes times scale are near the weights themselves.
     """
 
     def __init__(
@@ -118,6 +133,9 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         per_channel: bool = False,
         pixels: int | None = None,
         signed: bool = False,
+        scale: str = "learned",
+        rounding: str = "even",
+        normalize: bool = True,
     ) -> None:
         around: Any = padding if isinstance(padding, int) or len(padding) != 4 else 0
         super().__init__(in_channels, out_channels, kernel_size, stride, around, dilation, groups, bias)
@@ -126,8 +144,12 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         if bias:
             nn.init.zeros_(self.bias)
-        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
-        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
+        self._quantize(
+            {
+                **{"weight_bits": weight_bits, "act_bits": act_bits, "per_channel": per_channel, "pixels": pixels},
+                **{"signed": signed, "scale": scale, "rounding": rounding, "normalize": normalize},
+            }
+        )
 
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
@@ -152,8 +174,8 @@ class QuantLinear(QuantLayer, nn.Linear):
     Args:
         bias: without, nothing is added (a batch norm follows).
         weight_bits, act_bits: 2 to 8.
-        per_channel, pixels, signed: as `QuantConv2d` has them; the logits of a classifier are of one scale, so it is
-            per tensor.
+        per_channel, pixels, signed, scale, rounding, normalize: as `QuantConv2d` has them; the
+            logits of a classifier are of one scale, so it is per tensor.
     """
 
     def __init__(
@@ -167,13 +189,20 @@ class QuantLinear(QuantLayer, nn.Linear):
         per_channel: bool = False,
         pixels: int | None = None,
         signed: bool = False,
+        scale: str = "learned",
+        rounding: str = "even",
+        normalize: bool = True,
     ) -> None:
         super().__init__(in_features, out_features, bias)
         nn.init.normal_(self.weight, std=in_features**-0.5)
         if bias:
             nn.init.zeros_(self.bias)
-        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
-        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
+        self._quantize(
+            {
+                **{"weight_bits": weight_bits, "act_bits": act_bits, "per_channel": per_channel, "pixels": pixels},
+                **{"signed": signed, "scale": scale, "rounding": rounding, "normalize": normalize},
+            }
+        )
 
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
@@ -193,11 +222,12 @@ class QuantIdentity(nn.Module):
     Args:
         bits: 2 to 8.
         signed: the input can be negative.
+        scale, rounding: as `QuantConv2d` has them.
     """
 
-    def __init__(self, bits: int = 8, signed: bool = False) -> None:
+    def __init__(self, bits: int = 8, signed: bool = False, *, scale: str = "learned", rounding: str = "even") -> None:
         super().__init__()
-        self.act_quant = ActQuantizer(bits, signed)
+        self.act_quant = ActQuantizer(bits, signed, po2=is_po2(scale), rounding=rounding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same; fp32 in eval."""

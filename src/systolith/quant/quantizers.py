@@ -15,14 +15,30 @@ def _check_bits(bits: int) -> int:
     return bits
 
 
+def is_po2(scale: str) -> bool:
+    """What a layer's `scale` says: "learned", or "po2", whose steps are powers of two."""
+    if scale not in ("learned", "po2"):
+        raise BadInput(f"scale: expected learned or po2, found {scale!r}")
+    return scale == "po2"
+
+
 class ActQuantizer(nn.Module):
-    """Activations with a learned clip value alpha (fp32 scalar): codes 0..2^bits-1, or -L..L where `signed`."""
+    """Activations with a learned clip value alpha (fp32 scalar): codes 0..2^bits-1, or -L..L where `signed`.
+
+    Args:
+        bits: 2 to 8.
+        signed: the input can be negative.
+        po2: the step `alpha/L` that counts is the power of two next to the learned one.
+        rounding: of ties: "even" (half to even), or "up" (half up), which a shift with an added half computes.
+    """
 
     alpha: nn.Parameter
 
-    def __init__(self, bits: int, signed: bool = False) -> None:
+    def __init__(self, bits: int, signed: bool = False, *, po2: bool = False, rounding: str = "even") -> None:
         super().__init__()
-        self.bits, self.signed = _check_bits(bits), signed
+        if rounding not in ("even", "up"):
+            raise BadInput(f"rounding: expected even or up, found {rounding!r}")
+        self.bits, self.signed, self.po2, self.rounding = _check_bits(bits), signed, po2, rounding
         self.alpha = nn.Parameter(torch.tensor(4.0))
 
     @property
@@ -35,25 +51,31 @@ class ActQuantizer(nn.Module):
         largest = Q.largest_act_code(self.bits, self.signed)
         return (-largest if self.signed else 0), largest
 
+    def clip(self) -> Tensor:
+        """fp32 scalar: the clip value that counts, positive."""
+        alpha = Q.positive(self.alpha)
+        return Q.power_of_two(alpha, self.code_range[1]) if self.po2 else alpha
+
     def codes(self, x: Tensor) -> Tensor:
         """Whole fp32 numbers, shape of `x`: the contract's activation codes."""
-        return Q.act_codes(x, Q.positive(self.alpha), self.bits, self.signed)
+        return Q.act_codes(x, self.clip(), self.bits, self.signed, self.rounding)
 
     def scale(self) -> Tensor:
-        """fp32 scalar `s_a`."""
-        return Q.act_scale(Q.positive(self.alpha), self.bits, self.signed)
+        """fp32 scalar `s_a`; a power of two, exactly, where `po2`."""
+        return Q.act_scale(self.clip(), self.bits, self.signed)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Set alpha to the clip of least squared error on `x`."""
         largest = Q.largest_act_code(self.bits, self.signed)
-        self.alpha.copy_(Q.best_clip(x, largest, -1.0 if self.signed else 0.0))
+        self.alpha.copy_(Q.best_clip(x, largest, -1.0 if self.signed else 0.0, self.po2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return Q.fake_quant_act(x, Q.positive(self.alpha), self.bits, self.signed)
+        return Q.fake_quant_act(x, self.clip(), self.bits, self.signed, self.rounding)
 
     def extra_repr(self) -> str:
-        return f"{self.format}, alpha={self.alpha.item():.4g}"
+        how = (", po2" if self.po2 else "") + (", half up" if self.rounding == "up" else "")
+        return f"{self.format}{how}, alpha={self.alpha.item():.4g}"
 
 
 class ClampedReLU(nn.ReLU):
@@ -98,13 +120,22 @@ class WeightQuantizer(nn.Module):
     """Narrow signed weights, codes -L..L with L = 2^(bits-1)-1, of a tensor normalized by its own statistics.
 
     `alpha` is fp32 of shape (1,), or (O,) per output channel.
+
+    Args:
+        bits: 2 to 8.
+        weight: fp32 (O, ...), to start from.
+        per_channel: an alpha, and statistics, of each output channel.
+        po2: the step `alpha/L` that counts is the power of two next to the learned one.
+        normalize: without, the weights are taken as they are (mean 0, deviation 1): codes times scale are near them.
     """
 
     alpha: nn.Parameter
 
-    def __init__(self, bits: int, weight: Tensor, per_channel: bool = False) -> None:
+    def __init__(
+        self, bits: int, weight: Tensor, per_channel: bool = False, *, po2: bool = False, normalize: bool = True
+    ) -> None:
         super().__init__()
-        self.bits, self.per_channel = _check_bits(bits), per_channel
+        self.bits, self.per_channel, self.po2, self.normalize = _check_bits(bits), per_channel, po2, normalize
         self.alpha = nn.Parameter(torch.ones(weight.shape[0] if per_channel else 1))
         self.initialize(weight)
 
@@ -112,25 +143,31 @@ class WeightQuantizer(nn.Module):
     def format(self) -> IntFormat:
         return IntFormat(self.bits, signed=True)
 
+    def clip(self) -> Tensor:
+        """fp32 (1,) or (O,): the clip value that counts, positive."""
+        alpha = Q.positive(self.alpha)
+        return Q.power_of_two(alpha, Q.largest_weight_code(self.bits)) if self.po2 else alpha
+
     def codes(self, weight: Tensor) -> Tensor:
-        return Q.weight_codes(weight, Q.positive(self.alpha), self.bits, self.per_channel)
+        return Q.weight_codes(weight, self.clip(), self.bits, self.per_channel, self.normalize)
 
     def scale(self) -> Tensor:
-        """fp32 `s_w`, shape (1,) or (O,)."""
-        return Q.weight_scale(Q.positive(self.alpha), self.bits)
+        """fp32 `s_w`, shape (1,) or (O,); powers of two, exactly, where `po2`."""
+        return Q.weight_scale(self.clip(), self.bits)
 
     @torch.no_grad()
     def initialize(self, weight: Tensor) -> None:
         """Set alpha to the clip of least squared error for these weights."""
-        normal = Q.normalize_weight(weight, self.per_channel)
-        groups = normal if self.per_channel else [normal]
-        self.alpha.copy_(torch.stack([Q.best_clip(g, Q.largest_weight_code(self.bits), -1.0) for g in groups]))
+        normal = Q.normalize_weight(weight, self.per_channel) if self.normalize else weight.float()
+        groups, largest = normal if self.per_channel else [normal], Q.largest_weight_code(self.bits)
+        self.alpha.copy_(torch.stack([Q.best_clip(g, largest, -1.0, self.po2) for g in groups]))
 
     def forward(self, weight: Tensor) -> Tensor:
-        return Q.fake_quant_weight(weight, Q.positive(self.alpha), self.bits, self.per_channel)
+        return Q.fake_quant_weight(weight, self.clip(), self.bits, self.per_channel, self.normalize)
 
     def extra_repr(self) -> str:
-        how = "per channel" if self.per_channel else "per tensor"
+        how = ("per channel" if self.per_channel else "per tensor") + (", po2" if self.po2 else "")
+        how += "" if self.normalize else ", not normalized"
         return f"{self.format}, {how}, alpha={self.alpha.mean().item():.4g}"
 
 

@@ -15,7 +15,7 @@ from systolith.quant import quant_layers
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
 from systolith.training.loop import Report, quiet, require_startable, train
-from systolith.training.recipes import RECIPES, Recipe
+from systolith.training.recipes import MODULE, RECIPES, Recipe
 from systolith.training.state import complete, fingerprints, identify
 
 
@@ -70,6 +70,8 @@ def train_chain(
     from accelerate import PartialState
 
     holdout = int(options.get("holdout", 1000))
+    if recipe.arch == MODULE and recipe.init_from:
+        raise BadInput("init_from: a network of your own starts from the weights that it has")
     names = list(dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n))
     if resume and names and not (out / "last.pt").exists():
         resume = False  # it was interrupted while a stage ran: the stages go on, this run begins
@@ -95,7 +97,7 @@ def train_chain(
             report({"event": "note", "text": f"{name}: done already, in {folder}"})
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
-        train_chain(stage, data, folder, stages, resume=started, report=report, **options)
+        train_chain(stage, data, folder, stages, resume=started, report=report, **{**options, "model": None})
     init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from and not resume else None
     teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
     used = {key: paths[name] for key in ("init_from", "teacher") if (name := getattr(recipe, key))}

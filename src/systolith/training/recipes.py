@@ -9,10 +9,14 @@ from typing import Any
 from systolith.formats import BadInput
 from systolith.models import ARCHS, NetConfig
 
+MODULE = "module"
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. `arch` and the fields of its config (`models.ARCHS`) fix the network; the others are:
+    """One training run. `arch` and the fields of its config (`models.ARCHS`) fix the network; the others are below.
+
+    `arch` "module" is a network that is given, whose own settings count (`own.py`).
 
     Attributes:
         epochs, batch: the batch is the whole one, over all processes.
@@ -41,6 +45,9 @@ class Recipe:
     first_weight_bits: int = 4
     per_channel: bool = False
     pixel_offset: int = 0
+    classes: int = 10
+    po2: bool = False
+    rounding: str = "even"
     squeeze_layer: str = ""
     squeeze_channels: int = 8
     width: float = 1.0
@@ -83,6 +90,8 @@ class Recipe:
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Recipe)}
+_NETWORK = {"arch"} | {f.name for config, _ in ARCHS.values() for f in fields(config) if f.name in _DEFAULTS}
+"""The settings that are about the network."""
 
 
 FLOAT: dict[str, Any] = {"weight_bits": 32, "act_bits": 32, "first_weight_bits": 32, "logit_scale": 1.0}
@@ -120,15 +129,15 @@ _PRESETS = (
 )
 RECIPES = {r.name: r for r in _PRESETS}
 _CHOICES = {
-    "arch": tuple(ARCHS),
     "precision": ("auto", "bf16", "fp32"),
     "optimizer": ("muon", "sgd"),
+    "rounding": ("even", "up"),
     "schedule": ("triangle", "constant"),
     "compile": ("auto", "yes", "no"),
 }
 
-
 _RANGES = (
+    ("classes", 1, 1_000_000),
     ("epochs", 1, 10_000),
     ("batch", 1, 100_000),
     ("lr", 0, 1000),
@@ -175,14 +184,24 @@ def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) ->
         if bits != 32:
             raise BadInput(f"--bits {bits}: expected 32 (the float twin); other widths are --set weight_bits, act_bits")
         made = replace(made, **FLOAT)
+    return changed(made, overrides)
+
+
+def changed(made: Recipe, overrides: Sequence[str]) -> Recipe:
+    """`made` with `key=value` overrides; `BadInput` names an unknown key, a bad value, or another network's setting."""
     kinds = {f.name: f.type for f in fields(Recipe) if f.name != "name"}
-    changes = {}
+    before, changes = made, {}
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or key not in kinds:
             raise BadInput(f"--set {item}: expected key=value with a key of {', '.join(kinds)}")
         changes[key] = _parse(key, text, kinds[key])
     made = replace(made, **changes)
+    about = [key for key in changes if key in _NETWORK]
+    if before.arch == MODULE and about:
+        raise BadInput(f"--set {about[0]}: the network is given, expected settings of its training alone")
+    if before.arch != MODULE and made.arch not in ARCHS:
+        raise BadInput(f"--set arch: expected {' or '.join(ARCHS)}, found {made.arch!r}")
     for key, choices in _CHOICES.items():
         if getattr(made, key) not in choices:
             why = " (fp16 overflows)" if key == "precision" else ""
@@ -190,8 +209,8 @@ def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) ->
     for key, low, high in _RANGES:
         if not low <= getattr(made, key) <= high:
             raise BadInput(f"--set {key}: expected {low} to {high}, found {getattr(made, key)}")
-    own = {f.name for f in fields(ARCHS[made.arch][0])}
-    for key in {f.name for config, _ in ARCHS.values() for f in fields(config)} & _DEFAULTS.keys() - own:
+    own = {"arch"} | {f.name for f in fields(ARCHS[made.arch][0])} if made.arch != MODULE else _NETWORK
+    for key in _NETWORK - own:
         if getattr(made, key) != _DEFAULTS[key]:
             raise BadInput(f"--set {key}: no setting of a network of kind {made.arch}, expected it left out")
     return made

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from systolith.formats import BadInput
-from systolith.models import Net, config_of
+from systolith.models import config_of
 from systolith.models.pretrained import read_checkpoint
 from systolith.store import atomic_file, sha256_of
 from systolith.training.data import LabelledPictures
@@ -78,7 +78,7 @@ def identify(
 
 
 def save_checkpoint(
-    path: Path, identity: Identity, model: Net, optimizers: Optimizers | None, progress: Progress
+    path: Path, identity: Identity, model: nn.Module, optimizers: Optimizers | None, progress: Progress
 ) -> None:
     """Write a checkpoint, atomically; without optimizers it cannot be resumed, only evaluated."""
     state = {
@@ -117,7 +117,10 @@ def restore_checkpoint(path: Path, identity: Identity, model: nn.Module, optimiz
     """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
     state = read_checkpoint(path)
     require_same_run(path, state, identity)
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise BadInput(f"{path}: holds another network ({str(error).splitlines()[-1].strip()[:150]})") from None
     optimizers.load(state["optimizers"])
     return Progress(**state["progress"])
 
