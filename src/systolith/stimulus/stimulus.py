@@ -254,12 +254,12 @@ def _extreme(g: _Given, one_pass: bool, sign: int, beyond: int) -> Made:
 
 def _cancel(g: _Given) -> Made:
     s = g.shape
+    if s.groups > 1 and s.group[0] == 1:
+        yield LeftOut(g.name, "a column adds one product a pass: there is nothing to cancel")
+        return
     both = [span[0] < 0 < span[1] for span in (s.weights, s.acts)]
     if not any(both):
         yield LeftOut(g.name, "every product has the same sign")
-        return
-    if s.groups > 1 and s.group[0] == 1:
-        yield LeftOut(g.name, "a column adds one product a pass: there is nothing to cancel")
         return
     row = np.arange(s.in_channels) % g.spec.rows
     turn, unit = 1 - 2 * (row % 2), [1 if span[1] else -1 for span in (s.acts, s.weights)]
