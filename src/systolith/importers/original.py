@@ -49,7 +49,7 @@ class Tie:
     def __str__(self) -> str:
         place = ", ".join(map(str, self.index))
         return (
-            f"{self.tensor} [{place}]: accumulator {self.acc}, exactly {self.value:.7g} steps, which sums of floats may "
+            f"{self.tensor} [{place}]: accumulator {self.acc}, exactly {self.value:.7g} steps, which float sums may "
             f"miss by {self.error:.1g}: onnxruntime rounds to {self.expected}, exact arithmetic to {self.found}"
         )
 
