@@ -52,6 +52,7 @@ def main() -> None:
     """Print images/s of each and the ratio; exit code 1 if ours is the slower."""
     name = sys.argv[1] if len(sys.argv) > 1 else "vgg16-w4a4-s8"
     model = load(name)[0]
+    assert isinstance(model, Vgg16), name
     network = lower(model).network
     planned, exported = plan(network), to_onnx(network)
     pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, 3, 32, 32), dtype=np.uint8)

@@ -188,10 +188,10 @@ def model_path(name: str) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is a training's checkpoint (a zip, as torch.save writes) and not a model file."""
+    """Whether the file is a checkpoint (a zip, as torch.save writes, or called as one) and not a model file."""
     try:
         with path.open("rb") as file:
-            return file.read(2) == b"PK" or path.suffix == ".pt"
+            return file.read(2) == b"PK" or path.suffix in (".pt", ".pth", ".tar")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -78,10 +78,13 @@ def test_unknown_and_foreign_files(tmp_path: Path, random_model_file: Path) -> N
         "vgg",
         [1],
         None,
+        {"arch": ["vgg16"]},
         {"arch": "vgg16", "weight_bits": "4"},
         {"arch": "vgg16", "more": 1},
+        {"arch": "mlp", "hidden": ["4"]},
+        {"arch": "mlp", "squeeze_layer": None},
     ):
-        with pytest.raises(BadInput, match="expected the config of a vgg16"):
+        with pytest.raises(BadInput, match=r"expected the config of a (network|vgg16|mlp) "):
             build(config)  # type: ignore[arg-type]
     for model in ([1], None, {"features.0.weight": 3}):
         torch.save({"config": config_of(Vgg16(VggConfig())), "model": model}, tmp_path / "odd.pt")

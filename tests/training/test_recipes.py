@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from systolith.formats import BadInput
+from systolith.models import build
 from systolith.training.recipes import RECIPES, recipe
 
 
@@ -27,10 +28,14 @@ def test_overrides_have_the_type_of_the_field() -> None:
     ("override", "message"),
     [
         ("epochs", "expected key=value"),
-        ("epoch=3", "with a key of weight_bits"),
+        ("epoch=3", "with a key of arch, weight_bits"),
         ("epochs=three", "--set epochs: expected int, found 'three'"),
         ("compile=maybe", "--set compile: expected auto or yes or no, found .maybe."),
         ("per_channel=maybe", "--set per_channel: expected bool"),
+        ("hidden=64,x", "--set hidden: expected whole numbers with commas between, found '64,x'"),
+        ("hidden=64", "--set hidden: no setting of a network of kind vgg16, expected it left out"),
+        ("arch=lenet", "--set arch: expected vgg16 or resnet20 or mobilenet or mlp, found 'lenet'"),
+        ("arch=mlp", "--set squeeze_layer: no setting of a network of kind mlp"),
         ("precision=fp16", "fp16 overflows"),
         ("batch=0", "--set batch: expected 1 to 100000, found 0"),
         ("train_limit=-5", "expected 0 to"),
@@ -41,6 +46,20 @@ def test_overrides_have_the_type_of_the_field() -> None:
 def test_bad_overrides(override: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         recipe("smoke", [override])
+
+
+@pytest.mark.parametrize("arch", ["resnet20", "mobilenet", "mlp"])
+def test_each_architecture_has_its_recipe_and_its_own_settings(arch: str) -> None:
+    made = recipe(f"{arch}-w4a4")
+    assert build(made.config()).config == made.model_config()
+    assert made.config()["arch"] == arch
+    own = {"resnet20": "blocks=1", "mobilenet": "width=0.25", "mlp": "hidden=32,16"}
+    changed = recipe(f"{arch}-w4a4", [own[arch]])
+    build(changed.config())
+    assert changed.config() != made.config()
+    assert recipe(f"{arch}-w4a4", bits=32).model_config().is_float
+    with pytest.raises(BadInput, match="--set squeeze_channels: no setting of a network of kind"):
+        recipe(f"{arch}-w4a4", ["squeeze_channels=16"])
 
 
 def test_unknown_recipe() -> None:

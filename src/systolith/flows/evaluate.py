@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import EvaluateRequest
-from systolith.steps.common import require_extra
+from systolith.steps.common import require_extra, stored_network
 from systolith.steps.values import hidden
+from systolith.store import load_model_file, model_path
+
+FLOAT = "float"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,35 +69,31 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
     require_extra("torch", "torch", "evaluate")
     import torch
 
-    from systolith.models import load
-    from systolith.quant import quant_layers
     from systolith.training.data import load_data
-    from systolith.training.loop import predict
 
     model = request.model
-    network, run = load(model)
+    predict, most, run, how = _predictor(model)
     pictures = load_data(request.data, "test")
     known = run.get("classes")
     if known and list(pictures.classes) != list(known):
         raise BadInput(f"{pictures.source} has the classes {', '.join(pictures.classes)}, {model} {', '.join(known)}")
-    if len(pictures.classes) > network.config.classes:
-        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {network.config.classes}")
+    if len(pictures.classes) > most:
+        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {most}")
     total = min(request.limit, len(pictures)) if request.limit > 0 else len(pictures)
     images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
     begin, answers = time.perf_counter(), []
     for part in images.split(500):
-        answers.append(predict(network, part).numpy())
+        answers.append(predict(part))
         request.progress("evaluating", sum(map(len, answers)), total)
     rate = total / (time.perf_counter() - begin)
     # A network may know more classes than the data set names, never fewer.
-    size = max(len(pictures.classes), network.config.classes)
+    size = max(len(pictures.classes), most)
     names = (*pictures.classes, *(str(i) for i in range(len(pictures.classes), size)))
     confusion = np.zeros((size, size), dtype=np.int64)
     np.add.at(confusion, (labels, np.concatenate(answers)), 1)
     correct, counts = int(confusion.trace()), confusion.sum(1)
-    accuracy, quantized = correct / total, bool(quant_layers(network))
+    accuracy = correct / total
     error = math.sqrt(accuracy * (1 - accuracy) / total)
-    how = "quantized, fp32, codes first" if quantized else "float"
     return EvaluateReport(
         holds=True,
         verdict=f"{accuracy:.2%} +- {error:.2%}: {correct:,} of {total:,} correct ({how})",
@@ -109,5 +108,30 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         data=pictures.source,
         images_per_s=round(rate, 1),
         run=dict(run),
-        quantized=quantized,
+        quantized=how != FLOAT,
     )
+
+
+def _predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapping[str, Any], str]:
+    """uint8 pictures to classes, how many there are, the run's metadata, and how it computes."""
+    import torch
+
+    from systolith.importers.loading import load_any
+    from systolith.quant import quant_layers
+    from systolith.training.loop import predict
+
+    path = model_path(model)
+    if path.suffix == ".safetensors" and not load_model_file(path).config:
+        from systolith.network.execute import classify, plan
+
+        network, run = stored_network(model)
+        assert network is not None
+        planned = plan(network)
+        return (lambda part: classify(planned, part.numpy())), network.classes, run, "integers"
+    loaded = load_any(model)
+    with torch.no_grad():
+        logits = loaded.model(torch.zeros((1, 3, *(loaded.size or (32, 32))), dtype=torch.uint8))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise BadInput(f"{model}: answers with other than a class, which an accuracy would be of")
+    how = "quantized, fp32, codes first" if quant_layers(loaded.model) else FLOAT
+    return (lambda part: predict(loaded.model, part).numpy()), int(logits.shape[1]), loaded.run, how

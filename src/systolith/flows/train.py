@@ -44,11 +44,16 @@ class TrainReport(Report):
 def train(request: TrainRequest) -> TrainReport:
     """Train a network by a recipe; leave checkpoints, log and model.safetensors in `out`.
 
+    In Python `recipe` can be a torch module of our layers too: uint8 pictures in, (N, classes) out. It is trained by
+    the settings that every recipe begins with, and `changes`, from the weights that it has, and ends in eval with those
+    of the chosen epoch; model.safetensors then holds its integers alone.
+
     Returns:
         The run's metadata: data, recipe, epochs, accuracies.
 
     Raises:
-        BadInput: no such recipe or data, a folder that holds another run, or a loss that is not a number.
+        BadInput: no such recipe or data, a module that does not answer so, a folder that holds another run, or a loss
+            that is not a number.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, when the run has been saved; `resume` goes on.
 
     Examples:
@@ -66,18 +71,27 @@ def train(request: TrainRequest) -> TrainReport:
     keep_memory()
     import torch
     from accelerate import PartialState
+    from torch import nn
 
+    from systolith.models import Net
     from systolith.training.chain import train_chain
     from systolith.training.data import load_data
     from systolith.training.logs import tensorboard
     from systolith.training.loop import Interrupted, quiet
+    from systolith.training.own import own_recipe
     from systolith.training.recipes import recipe as find_recipe
 
     out = Path(request.out)
-    chosen = find_recipe(request.recipe, request.changes or [], request.bits)
+    given = request.recipe if isinstance(request.recipe, nn.Module) else None
+    if given is None:  # what is wrong with the recipe is said before the pictures are read
+        chosen = find_recipe(str(request.recipe), request.changes or [], request.bits)
+    elif request.bits is not None:
+        raise BadInput("bits: a network of your own is as it is, expected none")
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out {out}: expected a folder, found a file")
     pictures = load_data(request.data, "train")
+    if given is not None:
+        chosen = own_recipe(given, torch.from_numpy(pictures.images[:2]), request.changes or [])
     notes: tuple[str, ...] = ()
     try:
         test = load_data(request.data, "test")
@@ -97,6 +111,7 @@ def train(request: TrainRequest) -> TrainReport:
             minutes=request.minutes,
             resume=request.resume,
             report=report,
+            model=given,
         )
     except Interrupted as stop:
         raise KeyboardInterrupt(f"stopped by {stop}") from None
@@ -108,8 +123,10 @@ def train(request: TrainRequest) -> TrainReport:
     if not run:
         return TrainReport(holds=True, verdict="", run={}, folder=out)
     model = out / "model.safetensors"
-    if model.exists():
-        add_integers(model)
+    if given is not None and not isinstance(given, Net):
+        notes += save_integers(model, given, pictures.images.shape[2:], run)
+    elif model.exists():
+        notes += add_integers(model)
     accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
     return TrainReport(
         holds=True,
@@ -121,17 +138,36 @@ def train(request: TrainRequest) -> TrainReport:
     )
 
 
-def add_integers(path: Path) -> None:
-    """Lower the model of the file and write its integer network into it, proved."""
+def add_integers(path: Path) -> tuple[str, ...]:
+    """Lower the model of the file and write its integer network into it, proved; a note if it has no integer form."""
     from systolith.frontends.lowering import lower
     from systolith.frontends.verify import prove
     from systolith.models import load
     from systolith.network.file import add_network
     from systolith.store import load_model_file, save_model_file
 
-    lowered = lower(load(str(path))[0])
+    try:
+        lowered = lower(load(str(path))[0])
+    except BadInput as error:
+        return (f"{path.name} holds no integer network: {error}",)
     assert all(e.holds for e in prove(lowered, lowered.network))
     save_model_file(path, add_network(load_model_file(path), lowered.network))
+    return ()
+
+
+def save_integers(path: Path, model: Any, size: tuple[int, ...], run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lower a network of the user's own for pictures of (H, W) and write its integers; a note if it has none."""
+    from systolith.frontends.lowering import lower
+    from systolith.frontends.verify import prove
+    from systolith.network.file import save_network
+
+    try:
+        lowered = lower(model, (size[0], size[1]))
+    except BadInput as error:
+        return (f"no {path.name}: {error}",)
+    assert all(e.holds for e in prove(lowered, lowered.network))
+    save_network(path, lowered.network, run)
+    return ()
 
 
 def _told(progress: Progress) -> Callable[[dict[str, Any]], None]:

@@ -89,9 +89,8 @@ def verify(request: VerifyRequest) -> VerifyReport:
         (True, 0)
     """
     require_extra("torch", "torch", "verify")
-    from systolith.frontends.lowering import lower
     from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
-    from systolith.models import load
+    from systolith.importers.loading import load_any
     from systolith.network.execute import plan
 
     if request.executor not in EXECUTORS:
@@ -103,12 +102,14 @@ def verify(request: VerifyRequest) -> VerifyReport:
     if request.psum_bits is not None:
         # Lanes for every layer; they do not change a sum.
         spec = ArraySpec(*parse_size(request.array), 8, 8, request.psum_bits)
-    trained, run = load(request.model)
-    lowered = lower(trained)
+    loaded = load_any(request.model)
+    run, lowered = loaded.run, loaded.lower()
     given = None if request.network is None else Path(request.network)
     own = load_network(given) if given is not None else stored_network(request.model)[0]
     integers = own or lowered.network
     pixels, labels, pictures = _pictures(request, integers.values[integers.input.name].shape)
+    if not integers.classifies:
+        labels = None
     if labels is not None and int(labels.max()) >= integers.classes:
         raise BadInput(
             f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({run.get('classes')})"

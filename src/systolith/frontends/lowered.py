@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from systolith.formats import BadInput
 from systolith.frontends import operations as ops
 from systolith.network.graph import Flatten, MaxPool
 from systolith.network.integer import IntegerNetwork
+from systolith.quant import QuantConv2d, QuantLinear
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Edge:
         epilogue: accumulators int64 (O, n) to codes int64, by the model's own layers.
         tap: the torch.fx node whose value is quantized (before pooling).
         codes: the value of `tap` to codes, whole fp32 numbers.
+        real: accumulators to what the quantizer takes, fp32, as `epilogue` takes and gives them.
     """
 
     epilogue: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     tap: str
     codes: Callable[[Tensor], Tensor]
+    real: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """The integer network, and what it was made from: the traced model, an `Edge` for each `Requantize`, and an
-    `Output` for each of the network's."""
+    """The integer network, and what it was made from: the traced model, an `Edge` for each `Requantize`, an `Output`
+    for each of the network's, and the node that holds the codes of each `QuantIdentity`."""
 
     network: IntegerNetwork
     traced: fx.GraphModule
     edges: Mapping[str, Edge]
     outputs: Mapping[str, Output]
+    quantized: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,26 @@ def moved_shape(move: ops.Move, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(move, MaxPool):
         return (shape[0], *move.output_shape(*shape[1:]))
     return (shape[0], shape[1] * move.factor[0], shape[2] * move.factor[1])
+
+
+def channels_of(module: nn.Module, size: tuple[int, ...]) -> int:
+    """The channels of the pictures that the layer would take; 0 if it does not say."""
+    if isinstance(module, QuantConv2d):
+        return module.in_channels
+    return module.in_features // int(np.prod(size)) if isinstance(module, QuantLinear) else 0
+
+
+def carried(layer: QuantConv2d | QuantLinear) -> Callable[[Tensor], Tensor]:
+    """`y = fp32(acc*s)` of the layer; the product of an integer below 2^24 and a 24-bit scale is exact in float64,
+    so rounding it once gives the same whichever of the two carriers eval uses."""
+    return lambda acc: layer.dequantize(acc.double())
+
+
+def is_offset(quantizer: Any) -> bool:
+    """Whether the quantizer makes anything but code 0 of 0."""
+    return bool(quantizer.codes(torch.zeros(1)).any())
+
+
+def same_codes(one: Any, other: Any) -> bool:
+    """Whether two quantizers make the same codes of everything."""
+    return one is other or getattr(one, "key", None) == getattr(other, "key", 0)

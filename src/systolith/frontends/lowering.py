@@ -19,7 +19,17 @@ from torch import Tensor, fx, nn
 
 from systolith.formats import BadInput
 from systolith.frontends import operations as ops
-from systolith.frontends.lowered import Edge, Lowered, Output, Real, moved_shape
+from systolith.frontends.lowered import (
+    Edge,
+    Lowered,
+    Output,
+    Real,
+    carried,
+    channels_of,
+    is_offset,
+    moved_shape,
+    same_codes,
+)
 from systolith.frontends.torch import layer_to_conv
 from systolith.network.graph import (
     Add,
@@ -37,6 +47,7 @@ from systolith.network.graph import (
 from systolith.network.integer import IntegerNetwork, Step, Value, produced
 from systolith.network.requantize import find_thresholds
 from systolith.quant import PixelCodes, QuantAdd, QuantAvgPool2d, QuantConv2d, QuantIdentity, QuantLinear
+from systolith.quant.foreign import Normalize, ScaledAdd
 
 _JOINS = (torch.cat, torch.concat, torch.concatenate)
 
@@ -70,9 +81,10 @@ class _Lowering:
         self.edges: dict[str, Edge] = {}
         self.made: dict[tuple[Any, ...], str] = {}
         self.real: dict[fx.Node, tuple[Real, ...]] = {}  # its channels, one part after another
+        self.quantized: dict[str, str] = {}
         self.same: dict[fx.Node, fx.Node] = {}  # what may return the very tensor that it takes
         layers = [m for node in traced.graph.nodes if (m := self._module(node)) is not None]
-        self.channels = next((c for m in layers if (c := _channels(m, size))), 3)
+        self.channels = next((c for m in layers if (c := channels_of(m, size))), 3)
 
     def run(self) -> Lowered:
         for node in self.traced.graph.nodes:
@@ -105,11 +117,17 @@ class _Lowering:
             called = self._again(name)
             self._put(Add(called), [self._codes(operand, module.act_quant, called) for operand in parts])
             self.real[node] = (Real(called, module.dequantize, node.name),)
+        elif isinstance(module, ScaledAdd):
+            called = self._again(name)
+            operands = zip(parts, module.quantizers, strict=True)
+            self._put(Add(called, module.gains), [self._codes(part, q, called) for part, q in operands])
+            self.real[node] = (Real(called, module.dequantize, node.name),)
         elif isinstance(module, QuantAvgPool2d):
             self.real[node] = (self._average(node, self._again(name), module, parts[0]),)
         elif isinstance(module, QuantIdentity):
             quantizer = module.act_quant
             codes = self._codes(parts[0], quantizer, self._again(name))
+            self.quantized[name] = codes
             self.real[node] = (Real(codes, lambda c: c.float() * quantizer.scale(), node.name, quantizer=quantizer),)
         elif node.target in _JOINS:
             self.real[node] = self._join(node, name, parts)
@@ -137,10 +155,10 @@ class _Lowering:
             pads = tuple(a + b for a, b in zip(product.pads, waiting[0].pads, strict=True))
             made = replace(product, padding=pads, bias=whole)  # type: ignore[arg-type]
             parts = tuple(replace(part, moves=part.moves[:-1]) for part in parts)
-            if _zero(layer.act_quant):
+            if is_offset(layer.act_quant):
                 raise BadInput(f"{name}: the padding of pixels by zeros is not code 0 here: use its own padding")
         self._put(made, [self._codes(parts, layer.act_quant, name)])
-        return Real(name, _carried(layer), node.name, uniform=layer.scale().numel() == 1)
+        return Real(name, carried(layer), node.name, uniform=layer.scale().numel() == 1)
 
     def _average(self, node: fx.Node, name: str, module: QuantAvgPool2d, parts: tuple[Real, ...]) -> Real:
         taken = self._codes(parts, module.act_quant, name)
@@ -197,7 +215,11 @@ class _Lowering:
             signs = tuple((sign * np.array(part.sign or 1)).tolist())
             changed = replace(part.then((name, step), node.name), sign=signs)
         else:
-            function = ops.arithmetic(node, name, self.traced, channels) or ops.monotone(node, name, module, channels)
+            is_map = len(self._shape((part,))) == 3
+            function = ops.arithmetic(node, name, self.traced, channels, is_map)
+            function = function or ops.monotone(node, name, module, channels)
+            if isinstance(module, Normalize):
+                function = module
             if function is None or (part.source == "" and module is not None and ops.per_channel(module)):
                 raise BadInput(f"{name}: {ops.refusal(node, module)}")
             changed = part.then((name, function), node.name)
@@ -257,7 +279,7 @@ class _Lowering:
             return self._moved(self._pixels(part, quantizer, consumer), part.moves, consumer)
         if isinstance(quantizer, PixelCodes):
             raise BadInput(f"{consumer}: takes pixels, but stands behind {part.source}")
-        if not part.steps and part.quantizer is not None and _same(part.quantizer, quantizer):
+        if not part.steps and part.quantizer is not None and same_codes(part.quantizer, quantizer):
             return self._moved(part.source, part.moves, consumer)
         # By what is done, not by its name: a function's name can be a module's too.
         key = (part.source, tuple(step for _, step in part.steps), id(quantizer))
@@ -280,18 +302,20 @@ class _Lowering:
         value, (low, high) = self.produced[real.source], quantizer.code_range
         is_map = len(value.shape) == 3
 
-        def shifted(acc: NDArray[np.int64], by: float) -> NDArray[np.int64]:
+        def taken(acc: NDArray[np.int64], by: float = 0.0) -> Tensor:
             # Accumulators are below 2^24 wherever the layer itself works in fp32, so float64 holds all of them.
             wide = torch.from_numpy(np.ascontiguousarray(acc))
             x = real.dequantize(wide[None, :, :, None] if is_map else wide.T)
             x = x + by if by else x
             for _, step in real.steps:
                 x = step(x)
-            codes = quantizer.codes(x).to(torch.int64)
-            return (codes[0, :, :, 0] if is_map else codes.T).numpy()
+            return x
+
+        def by_channel(x: Tensor) -> NDArray[Any]:
+            return (x[0, :, :, 0] if is_map else x.T).detach().numpy()
 
         def epilogue(acc: NDArray[np.int64]) -> NDArray[np.int64]:
-            return shifted(acc, 0.0)
+            return by_channel(quantizer.codes(taken(acc)).to(torch.int64))
 
         sign = np.array(real.sign or [1] * value.shape[0], dtype=np.int8)
         thresholds = find_thresholds(epilogue, value.lo, value.hi, sign, high - low, low)
@@ -299,7 +323,8 @@ class _Lowering:
             lo, hi = (side[:, None] for side in thresholds.mirrored_range())
             points = np.clip(np.concatenate([thresholds.values - 1, thresholds.values, lo, hi], axis=1), lo, hi)
             acc = sign.astype(np.int64)[:, None] * points
-            if any((shifted(acc, by) != epilogue(acc)).any() for by in (-real.slack, real.slack)):
+            ends = (quantizer.codes(taken(acc, by)) for by in (-real.slack, real.slack))
+            if any((by_channel(end) != epilogue(acc)).any() for end in ends):
                 raise BadInput(
                     f"{real.source}: an average by torch is rounded in an order of its own, and {consumer}'s quantizer "
                     "has a tie within that error; QuantAvgPool2d is exact"
@@ -312,7 +337,7 @@ class _Lowering:
                 x = step(x)
             return quantizer.codes(x)
 
-        self.edges[name] = Edge(epilogue, real.tap, codes)
+        self.edges[name] = Edge(epilogue, real.tap, codes, lambda acc: by_channel(taken(acc)))
         return name
 
     def _pixels(self, part: Real, quantizer: Any, consumer: str) -> str:
@@ -348,7 +373,9 @@ class _Lowering:
         single = self._shape(self.real[results[0]]) if len(outputs) == 1 else ()
         if len(single) == 1 and self.real[results[0]][0].uniform:
             self._put(Argmax("class"), list(outputs))
-        return Lowered(IntegerNetwork(tuple(self.steps), tuple(outputs)), self.traced, self.edges, outputs)
+        return Lowered(
+            IntegerNetwork(tuple(self.steps), tuple(outputs)), self.traced, self.edges, outputs, self.quantized
+        )
 
     def _answer(self, real: Real) -> Callable[[Tensor], Tensor]:
         """The output's value, of its integers behind the moves."""
@@ -378,26 +405,3 @@ class _Lowering:
         self.produced[node.name] = produced(node, [self.produced[n] for n in inputs])
         self.steps.append(Step(node, tuple(inputs)))
         return node.name
-
-
-def _channels(module: nn.Module, size: tuple[int, ...]) -> int:
-    """The channels of the pictures that the layer would take; 0 if it does not say."""
-    if isinstance(module, QuantConv2d):
-        return module.in_channels
-    return module.in_features // int(np.prod(size)) if isinstance(module, QuantLinear) else 0
-
-
-def _carried(layer: QuantConv2d | QuantLinear) -> Callable[[Tensor], Tensor]:
-    """`y = fp32(acc*s)` of the layer; the product of an integer below 2^24 and a 24-bit scale is exact in float64,
-    so rounding it once gives the same whichever of the two carriers eval uses."""
-    return lambda acc: layer.dequantize(acc.double())
-
-
-def _zero(quantizer: Any) -> bool:
-    """Whether the quantizer makes anything but code 0 of 0."""
-    return bool(quantizer.codes(torch.zeros(1)).any())
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two quantizers make the same codes of everything."""
-    return one is other or (type(one) is type(other) and getattr(one, "key", None) == getattr(other, "key", 0))

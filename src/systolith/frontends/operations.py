@@ -27,6 +27,7 @@ from systolith.quant import (
     QuantIdentity,
     QuantLinear,
 )
+from systolith.quant.foreign import ScaledAdd, SidedMaxPool2d
 from systolith.quant.norm import affine
 
 Function = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ class Pad:
     pads: Sides
 
 
-LEAVES = (QuantConv2d, QuantLinear, QuantAdd, QuantAvgPool2d, QuantIdentity, *NORMS)
+LEAVES = (ScaledAdd, QuantConv2d, QuantLinear, QuantAdd, QuantAvgPool2d, QuantIdentity, *NORMS)
 
 Move = MaxPool | Flatten | Upsample | Pad
 
@@ -118,7 +119,7 @@ _NUMBERS = {operator.add, operator.sub, operator.mul, operator.truediv, torch.ad
 _CASTS = ("float", "to")
 
 
-def arithmetic(node: fx.Node, name: str, owner: nn.Module, channels: slice) -> Function | None:
+def arithmetic(node: fx.Node, name: str, owner: nn.Module, channels: slice, is_map: bool) -> Function | None:
     """`x + c`, `x - c`, `x * c` and `x / c` of numbers or a number a channel, and `x.float()`; None if it is no such.
 
     Raises:
@@ -141,14 +142,21 @@ def arithmetic(node: fx.Node, name: str, owner: nn.Module, channels: slice) -> F
             return None
         constant = operator.attrgetter(str(second.target))(owner).detach()
         if constant.numel() > 1:
-            if constant.ndim not in (3, 4) or constant.numel() != constant.shape[-3]:
-                raise BadInput(f"{name}: expected a number or one a channel, (C, 1, 1), found {tuple(constant.shape)}")
-            constant = constant.reshape(1, -1, 1, 1)[:, channels]
+            axis = -3 if is_map else -1
+            if constant.ndim < -axis or constant.numel() != constant.shape[axis]:
+                raise BadInput(f"{name}: expected a number or one a channel, found a tensor {tuple(constant.shape)}")
+            constant = constant.reshape(-1)[channels]
     if "mul" in function.__name__ or "div" in function.__name__:
         least = float(constant.min()) if isinstance(constant, Tensor) else float(constant)  # type: ignore[arg-type]
         if least <= 0:
             raise BadInput(f"{name}: a factor of {least:g} cannot be lowered; positive ones can")
-    return lambda x: function(x, constant)
+
+    def apply(x: Tensor) -> Tensor:
+        each = constant.reshape(1, -1, *[1] * (x.ndim - 2)) if isinstance(constant, Tensor) else constant
+        result: Tensor = function(x, each)
+        return result
+
+    return apply
 
 
 def _require_rising(name: str, slope: float) -> None:
@@ -211,6 +219,8 @@ def flattens(node: fx.Node, name: str, module: nn.Module | None, features: int) 
 
 def move(node: fx.Node, name: str, module: nn.Module | None, size: tuple[int, ...]) -> Move | None:
     """The max pool, upsampling or padding that the torch.fx node is, of a map (H, W), or None."""
+    if isinstance(module, SidedMaxPool2d):
+        return MaxPool(name, module.kernel, module.stride, module.pads, module.dilation)
     if isinstance(module, nn.MaxPool2d) or node.target in (F.max_pool2d, torch.max_pool2d):
         names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
         found = _settings(node, module, names)

@@ -1,9 +1,22 @@
-"""VGG16, its squeeze, and loading of trained models. Imports `quant` and the ground floor."""
+"""Networks of our layers, the squeeze of VGG16, and loading of trained models. Imports `quant` and the ground floor."""
 
-from systolith.models.pretrained import build, config_of, load, load_pretrained, save_model, to_model_file
+from systolith.models.mlp import Mlp, MlpConfig
+from systolith.models.mobilenet import MobileNet, MobileNetConfig
+from systolith.models.parts import Net, NetConfig
+from systolith.models.pretrained import ARCHS, build, config_of, load, load_pretrained, save_model, to_model_file
+from systolith.models.resnet import ResNet20, ResNetConfig
 from systolith.models.vgg import Vgg16, VggConfig, squeeze
 
 __all__ = [
+    "ARCHS",
+    "Mlp",
+    "MlpConfig",
+    "MobileNet",
+    "MobileNetConfig",
+    "Net",
+    "NetConfig",
+    "ResNet20",
+    "ResNetConfig",
     "Vgg16",
     "VggConfig",
     "build",

@@ -15,23 +15,57 @@ import torch
 from torch import nn
 
 from systolith.formats import BadInput
+from systolith.models.mlp import Mlp, MlpConfig
+from systolith.models.mobilenet import MobileNet, MobileNetConfig
+from systolith.models.parts import Net, NetConfig
+from systolith.models.resnet import ResNet20, ResNetConfig
 from systolith.models.vgg import Vgg16, VggConfig
 from systolith.quant import WeightQuantizer, check_exact, quant_layers
 from systolith.store import Codes, ModelFile, is_checkpoint, load_model_file, model_path, save_model_file
 
-
-def build(config: Mapping[str, Any]) -> Vgg16:
-    """The untrained network that `config` (of a model file, a checkpoint or a recipe) describes."""
-    known = {"arch": "str", **{f.name: str(f.type) for f in fields(VggConfig)}}
-    named = isinstance(config, Mapping) and config.get("arch") == "vgg16" and set(config) <= set(known)
-    if not named or any(type(value).__name__.removesuffix("Type") not in known[name] for name, value in config.items()):
-        raise BadInput(f"expected the config of a vgg16 ({', '.join(known)}), found {str(config)[:200]}")
-    return Vgg16(VggConfig(**{k: v for k, v in config.items() if k != "arch"}))
+_NETS: tuple[type[Net], ...] = (Vgg16, ResNet20, MobileNet, Mlp)
+_CONFIGS: tuple[type[NetConfig], ...] = (VggConfig, ResNetConfig, MobileNetConfig, MlpConfig)
+ARCHS: dict[str, tuple[type[NetConfig], type[Net]]] = {c.arch: (c, n) for c, n in zip(_CONFIGS, _NETS, strict=True)}
+"""The config and the network of every architecture, by the name that a config gives as its `arch`."""
 
 
-def config_of(model: Vgg16) -> dict[str, Any]:
-    """The plain JSON values from which `build` makes the same architecture."""
-    return {"arch": "vgg16", **asdict(model.config)}
+def build(config: Mapping[str, Any]) -> Net:
+    """The untrained network that `config` (of a model file, a checkpoint or a recipe) describes.
+
+    Raises:
+        BadInput: an unknown `arch`, or a key or value that is none of its config's.
+    """
+    arch = config.get("arch") if isinstance(config, Mapping) else None
+    if arch == "module":
+        raise BadInput(
+            f"a network of your own ({config.get('class')}) is built by your code: expected its state to be taken from "
+            "the file, torch.load(FILE)['model']"
+        )
+    if not isinstance(arch, str) or arch not in ARCHS:
+        raise BadInput(f"expected the config of a network ({', '.join(ARCHS)}), found {str(config)[:200]}")
+    kind, net = ARCHS[arch]
+    known = {f.name: str(f.type) for f in fields(kind)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    del values["arch"]
+    if not all(name in known and _of_type(value, known[name]) for name, value in values.items()):
+        raise BadInput(f"expected the config of a {arch} ({', '.join(known)}), found {str(config)[:200]}")
+    return net(kind(**values))  # type: ignore[arg-type]
+
+
+def _of_type(value: Any, kind: str) -> bool:
+    """Whether a config's value is of its field's type, as the class spells it."""
+    if isinstance(value, tuple):
+        return kind == "tuple[int, ...]" and all(type(item) is int for item in value)
+    names = kind.split(" | ")
+    return type(value).__name__.removesuffix("Type") in names or (type(value) is int and "float" in names)
+
+
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """The plain JSON values from which `build` makes the same architecture; of a module that is not ours its class."""
+    if not isinstance(model, Net):
+        return {"arch": "module", "class": type(model).__name__}
+    values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(model.config).items()}
+    return {"arch": model.config.arch, **values}
 
 
 def _derived(model: nn.Module) -> set[str]:
@@ -43,7 +77,7 @@ def _derived(model: nn.Module) -> set[str]:
     return names
 
 
-def to_model_file(model: Vgg16, run: Mapping[str, Any]) -> ModelFile:
+def to_model_file(model: Net, run: Mapping[str, Any]) -> ModelFile:
     """The integer codes, scales and batch norms of a trained model, with its run's metadata."""
     codes = {
         name: Codes(
@@ -59,12 +93,12 @@ def to_model_file(model: Vgg16, run: Mapping[str, Any]) -> ModelFile:
     return ModelFile(config_of(model), codes, floats, run)
 
 
-def save_model(model: Vgg16, path: Path, run: Mapping[str, Any]) -> None:
+def save_model(model: Net, path: Path, run: Mapping[str, Any]) -> None:
     """Write the model file of a trained model (`to_model_file`)."""
     save_model_file(path, to_model_file(model, run))
 
 
-def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
+def _from_model_file(path: Path) -> tuple[Net, Mapping[str, Any]]:
     file = load_model_file(path)
     if not file.config:
         raise BadInput(f"{path}: holds only the integers of a network; expected the trained model they were made from")
@@ -97,7 +131,7 @@ def _from_model_file(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
     return model.eval(), file.run
 
 
-def _from_checkpoint(path: Path) -> tuple[Vgg16, Mapping[str, Any]]:
+def _from_checkpoint(path: Path) -> tuple[Net, Mapping[str, Any]]:
     state = read_checkpoint(path)
     model = build(state["config"])
     try:
@@ -118,6 +152,18 @@ def _require_finite(path: Path, model: nn.Module) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state of a training run (`last.pt`, `best.pt`); `BadInput` if it is missing, corrupt or foreign."""
+    state = read_tensors(path)
+    if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
+        raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
+    return state
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file of torch.save holds, tensors and plain values alone; nothing in it is executed.
+
+    Raises:
+        BadInput: it is missing, truncated, or holds anything else.
+    """
     try:
         with warnings.catch_warnings():  # of other pickle protocols: what is wrong with the file is said below
             warnings.simplefilter("ignore")
@@ -126,8 +172,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise BadInput(f"{path}: not a readable checkpoint, {_why_not(error)}") from None
-    if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
-        raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
     return state
 
 
@@ -142,14 +186,14 @@ def _why_not(error: Exception) -> str:
     return f"truncated or of another kind ({reason if 0 < len(reason) <= 150 else type(error).__name__})"
 
 
-def load(name: str) -> tuple[Vgg16, Mapping[str, Any]]:
+def load(name: str) -> tuple[Net, Mapping[str, Any]]:
     """A model in eval and the metadata of its run, by shipped name or path."""
     check_exact()
     path = model_path(name)
     return _from_checkpoint(path) if is_checkpoint(path) else _from_model_file(path)
 
 
-def load_pretrained(name: str = "vgg16-w4a4-s8") -> Vgg16:
+def load_pretrained(name: str = "vgg16-w4a4-s8") -> Net:
     """A trained model in eval: shipped name, model file, or checkpoint of a run.
 
     A shipped model or a model file holds frozen integer codes: it is for evaluation, and its logits equal those

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.quant import ClampedReLU, ExactBatchNorm2d, QuantConv2d, QuantLinear, train_conv2d
+from systolith.models import parts
+from systolith.models.parts import FloatConv2d, Net, NetConfig
+from systolith.quant import ExactBatchNorm2d, QuantConv2d
 
 # Simonyan & Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, configuration D.
 _PLAN: tuple[int | str, ...] = (
@@ -19,96 +21,55 @@ _PLAN: tuple[int | str, ...] = (
 
 
 @dataclass(frozen=True)
-class VggConfig:
+class VggConfig(NetConfig):
     """Everything that fixes the shape and the formats of the network.
 
-    `first_weight_bits`: of the first convolution. `squeeze_layer` is None for the plain network. `weight_bits` 32 is
-    the float twin: the same network of torch's own layers, without a quantizer.
+    `squeeze_layer` is None for the plain network. `width`: of 64 to 512 channels.
     """
 
-    weight_bits: int = 4
-    act_bits: int = 4
-    first_weight_bits: int = 4
-    per_channel: bool = False
-    pixel_offset: int = 0
-    classes: int = 10
+    arch: ClassVar[str] = "vgg16"
     squeeze_layer: str | None = None
     squeeze_channels: int = 8
+    width: float = 1.0
 
 
-class Vgg16(nn.Module):
+class Vgg16(Net):
     """VGG16 in the torchvision numbering (`features.0` ... `features.43`, `classifier`).
 
     Input: uint8 pictures (N, 3, 32, 32), no normalization: the first batch norm absorbs it. Output: (N, classes).
     """
 
     def __init__(self, config: VggConfig) -> None:
-        super().__init__()
-        if (config.weight_bits == 32) != (config.act_bits == 32):
-            raise BadInput(f"weight_bits {config.weight_bits} and act_bits {config.act_bits}: both are 32, or neither")
-        self.config = config
-        is_float = config.weight_bits == 32
+        super().__init__(config)
         layers: list[nn.Module] = []
-        channels = 3
+        before = 3
         for item in _PLAN:
             if isinstance(item, str):
                 layers.append(nn.MaxPool2d(2))
                 continue
-            layers += [_conv(config, channels, item, first=not layers), ExactBatchNorm2d(item)]
-            layers.append((nn.ReLU if is_float else ClampedReLU)(inplace=True))
-            channels = item
+            out = parts.channels(item, config.width)
+            layers += [parts.conv(config, before, out, first=not layers), ExactBatchNorm2d(out), parts.relu(config)]
+            before = out
         self.features = nn.Sequential(*layers)
-        self.classifier = (nn.Linear if is_float else QuantLinear)(channels, config.classes)
+        self.classifier = parts.classifier(config, before)
         if config.squeeze_layer is not None:
             self.config = replace(config, squeeze_layer=None)
             squeeze(self, config.squeeze_layer, config.squeeze_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
-
-
-class FloatConv2d(nn.Conv2d):
-    """A convolution without quantizers or bias that takes uint8 pictures too."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x if x.is_floating_point() else x.to(self.weight.dtype)
-        return train_conv2d(x, self.weight, self.stride, self.padding, self.dilation)
-
-
-def _conv(config: VggConfig, in_channels: int, out_channels: int, first: bool) -> nn.Conv2d:
-    if config.weight_bits == 32:
-        conv = FloatConv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        return conv
-    return QuantConv2d(
-        in_channels,
-        out_channels,
-        3,
-        padding=1,
-        weight_bits=config.first_weight_bits if first else config.weight_bits,
-        act_bits=config.act_bits,
-        per_channel=config.per_channel,
-        pixels=config.pixel_offset if first else None,
-    )
+        out: Tensor = self.classifier(self.features(x).flatten(1))
+        return out
 
 
 def _narrowed(conv: nn.Conv2d, in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A copy with fewer channels that keeps the leading weights."""
-    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    """A copy with fewer channels that keeps the leading weights, at the variance that a layer of the new fan-in starts
+    with."""
+    geometry: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, False)
     if isinstance(conv, QuantConv2d):
-        new: nn.Conv2d = QuantConv2d(
-            in_channels,
-            out_channels,
-            *geometry,  # type: ignore[arg-type]
-            weight_bits=conv.weight_quant.bits,
-            act_bits=conv.act_quant.bits,
-            per_channel=conv.weight_quant.per_channel,
-            pixels=getattr(conv.act_quant, "offset", None),
-        )
+        new: nn.Conv2d = QuantConv2d(in_channels, out_channels, *geometry, **conv.settings)
     else:
-        new = FloatConv2d(in_channels, out_channels, *geometry, bias=False)  # type: ignore[arg-type]
+        new = FloatConv2d(in_channels, out_channels, *geometry)
     with torch.no_grad():
-        # Keep the variance a layer of the new fan-in would start with.
         gain = (conv.in_channels / in_channels) ** 0.5
         new.weight.copy_(conv.weight[:out_channels, :in_channels] * gain)
         if isinstance(new, QuantConv2d):

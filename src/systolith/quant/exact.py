@@ -11,6 +11,7 @@ below the half that rounding removes.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,7 @@ def exact_conv2d(
     return acc.round().to(dtype) if act.is_cuda else acc
 
 
-def pad_sides(x: Tensor, padding: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+def pad_sides(x: Tensor, padding: Any) -> tuple[Tensor, Any]:
     """Zeros around (N, C, H, W) where the four sides differ; what torch's convolution is still to pad with."""
     if isinstance(padding, str) or len(padding) != 4:
         return x, padding

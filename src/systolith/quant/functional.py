@@ -47,6 +47,27 @@ def positive(alpha: Tensor) -> Tensor:
     return _LowerBound.apply(alpha, ALPHA_MIN)
 
 
+def power_of_two(alpha: Tensor, largest: int) -> Tensor:
+    """The clip value nearest to alpha, in its logarithm, whose step `alpha/largest` is a power of two.
+
+    Its logarithm has alpha's own gradient (straight through the rounding), so its own is `clip/alpha` of alpha's.
+    """
+    with torch.no_grad():
+        # frexp is exact; the last bit of a logarithm would be the machine's.
+        mantissa, exponent = torch.frexp(alpha.double() / largest)
+        exponent = exponent - 1 + (mantissa * mantissa >= 0.5)
+        clip = largest * torch.exp2(exponent.double()).float()
+        ratio = clip / alpha
+    free = alpha * ratio
+    return clip + (free - free.detach())
+
+
+def half_up(x: Tensor) -> Tensor:
+    """`floor(x + 1/2)`, exactly: that sum is not always a number of its dtype, `x - round(x)` is."""
+    nearest = x.round()
+    return nearest + (x - nearest == 0.5)
+
+
 def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
     """(w - mean) / std in fp32; statistics over the tensor, or over each output channel, detached.
 
@@ -64,16 +85,17 @@ def normalize_weight(weight: Tensor, per_channel: bool) -> Tensor:
     return (weight.float() - mean).div_(std)
 
 
-def weight_codes(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
+def weight_codes(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool, normalize: bool = True) -> Tensor:
     """`rint(clamp((w - mean)/std/alpha, -1, 1) * L)` as whole fp32 numbers, shape of `weight`.
 
     Args:
         weight: fp32 (O, ...).
         alpha: fp32, one element, or O of them when `per_channel`.
         bits: 2 to 8.
+        normalize: without, the mean counts as 0 and the deviation as 1.
     """
     clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
-    ratio = normalize_weight(weight, per_channel) / clip
+    ratio = (normalize_weight(weight, per_channel) if normalize else weight.float()) / clip
     return (ratio.clamp(-1, 1) * largest_weight_code(bits)).round()
 
 
@@ -82,14 +104,15 @@ def weight_scale(alpha: Tensor, bits: int) -> Tensor:
     return (alpha.double() / largest_weight_code(bits)).float()
 
 
-def act_codes(x: Tensor, alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
+def act_codes(x: Tensor, alpha: Tensor, bits: int, signed: bool = False, rounding: str = "even") -> Tensor:
     """`rint(clamp(fp32(x*q), 0, L))` with `q = fp32(L/alpha)`, as whole fp32 numbers; from -L where `signed`.
 
-    The order matters: `x/alpha*L` gives other codes at ties.
+    The order matters: `x/alpha*L` gives other codes at ties. `rounding` "up" rounds ties up instead of to even.
     """
     largest = largest_act_code(bits, signed)
     q = (largest / alpha.double()).float()
-    return (x.float() * q).clamp(-largest if signed else 0, largest).round()
+    clamped = (x.float() * q).clamp(-largest if signed else 0, largest)
+    return half_up(clamped) if rounding == "up" else clamped.round()
 
 
 def act_scale(alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
@@ -101,16 +124,20 @@ class _FakeQuant(torch.autograd.Function):
     """`alpha/L * rint(clamp(x/alpha, low, 1) * L)` with straight-through and LSQ gradients.
 
     d/dx: 1 inside [low, 1] (ends included, as torch's clamp has it), 0 outside. At the 0 of unsigned codes it is 0, as
-    ReLU has it: a ReLU in front changes nothing, and training leaves it out (`layers.ClampedReLU`).
+    ReLU has it: a ReLU in front changes nothing, and training leaves it out (`quantizers.ClampedReLU`).
     d/dalpha: inside `code/L - x/alpha`; above 1; below `low` (so -1 for weights, 0 for activations).
     """
 
     # Elementwise passes over large maps are what this costs without a compiler: few of them, none wider than x.
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, largest: int, low: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, largest: int, low: float, rounding: str = "even") -> Tensor:
         q, step = (largest / alpha).to(x.dtype), (alpha / largest).to(x.dtype)
-        if torch.compiler.is_compiling():  # torch 2.11 compiles what is done in place here to wrong gradients (#180642)
+        if rounding == "up":
+            y = half_up((x * q).clamp(low * largest, largest)) * step
+        elif (
+            torch.compiler.is_compiling()
+        ):  # torch 2.11 compiles what is done in place here to wrong gradients (#180642)
             y = (x * q).clamp(low * largest, largest).round() * step
         else:
             y = (x * q).clamp_(low * largest, largest).round_().mul_(step)
@@ -127,7 +154,7 @@ class _FakeQuant(torch.autograd.Function):
         d_alpha = keep(x).sub_(y).mul_(grad)  # with the sign turned: in place
         # A bf16 sum runs in fp32 inside and is rounded once; asking for an fp32 result is ten times slower.
         total = d_alpha.sum_to_size(alpha.shape) if alpha.numel() > 1 else d_alpha.sum()
-        return keep(grad), (total.to(alpha.dtype) / -alpha).reshape(alpha.shape), None, None
+        return keep(grad), (total.to(alpha.dtype) / -alpha).reshape(alpha.shape), None, None, None
 
 
 def _inside(x: Tensor, low: float, clip: Tensor) -> Callable[[Tensor], Tensor]:
@@ -142,32 +169,35 @@ def _inside(x: Tensor, low: float, clip: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda t: torch.where(inside, t, 0)
 
 
-def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool) -> Tensor:
+def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool, normalize: bool = True) -> Tensor:
     """What training multiplies with: codes times scale, differentiable; fp32 also under autocast."""
     with torch.autocast(weight.device.type, enabled=False):
         clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
-        normal = normalize_weight(weight, per_channel)
+        normal = normalize_weight(weight, per_channel) if normalize else weight.float()
         return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)
 
 
-def fake_quant_act(x: Tensor, alpha: Tensor, bits: int, signed: bool = False) -> Tensor:
+def fake_quant_act(x: Tensor, alpha: Tensor, bits: int, signed: bool = False, rounding: str = "even") -> Tensor:
     """Codes times scale, differentiable, in the dtype of `x` (bf16 under autocast: training only)."""
-    return _FakeQuant.apply(x, alpha, largest_act_code(bits, signed), -1.0 if signed else 0.0)
+    return _FakeQuant.apply(x, alpha, largest_act_code(bits, signed), -1.0 if signed else 0.0, rounding)
 
 
-def best_clip(x: Tensor, largest: int, low: float) -> Tensor:
+def best_clip(x: Tensor, largest: int, low: float, po2: bool = False) -> Tensor:
     """The clip value with the least squared error on `x`, out of 64 fractions of its largest magnitude.
 
     Args:
         x: any shape; at most 65,536 evenly spaced elements are looked at.
         largest: L.
         low: -1 (weights) or 0 (activations: what is below 0 counts as 0).
+        po2: out of those near them whose step is a power of two.
     """
     flat = x.detach().reshape(-1)
     flat = flat[:: max(1, flat.numel() // 65536)].float()
     flat = flat if low else flat.clamp(min=0)
     peak = flat.abs().max().clamp(min=ALPHA_MIN)
     candidates = peak * torch.arange(1, 65, device=x.device) / 64
+    if po2:
+        candidates = power_of_two(candidates.clamp(min=ALPHA_MIN), largest).unique()
     errors = torch.stack(
         [((flat / a).clamp(low, 1).mul(largest).round() * (a / largest) - flat).square().mean() for a in candidates]
     )

@@ -7,18 +7,22 @@ from torch import Tensor, nn
 
 from systolith.formats import BadInput
 from systolith.quant.exact import FP32_LIMIT
-from systolith.quant.layers import ActQuantizer
+from systolith.quant.quantizers import ActQuantizer, is_po2
 
 
 class QuantAdd(nn.Module):
     """The residual add: both operands by one shared learned signed quantizer, and the sum of their codes.
 
     Two scales could not be added in integers; one quantizer for both gives one scale, and a sum of -2L..2L.
+
+    Args:
+        bits: 2 to 8.
+        scale, rounding: as `QuantConv2d` has them.
     """
 
-    def __init__(self, bits: int = 8) -> None:
+    def __init__(self, bits: int = 8, *, scale: str = "learned", rounding: str = "even") -> None:
         super().__init__()
-        self.act_quant = ActQuantizer(bits, signed=True)
+        self.act_quant = ActQuantizer(bits, signed=True, po2=is_po2(scale), rounding=rounding)
 
     def scale(self) -> Tensor:
         """fp32 scalar: what a sum is multiplied by."""
@@ -45,6 +49,8 @@ class QuantAvgPool2d(nn.Module):
         stride: as the window unless given.
         act_bits: 2 to 8.
         signed: whether the input can be negative (no ReLU before it).
+        scale, rounding: as `QuantConv2d` has them; the division keeps a power of two where the window has as many
+            positions.
     """
 
     def __init__(
@@ -54,13 +60,15 @@ class QuantAvgPool2d(nn.Module):
         *,
         act_bits: int = 8,
         signed: bool = False,
+        scale: str = "learned",
+        rounding: str = "even",
     ) -> None:
         super().__init__()
         if kernel_size is None and stride is not None:
             raise BadInput("QuantAvgPool2d: the pooling of a whole map has no stride")
         self.kernel_size = _pair(kernel_size) if kernel_size is not None else None
         self.stride = _pair(stride) if stride is not None else self.kernel_size
-        self.act_quant = ActQuantizer(act_bits, signed)
+        self.act_quant = ActQuantizer(act_bits, signed, po2=is_po2(scale), rounding=rounding)
 
     def scale(self, window: tuple[int, int]) -> Tensor:
         """fp32 scalar `s_a/(kh*kw)`, the division in float64."""

@@ -1,4 +1,4 @@
-"""Quantizer modules and the layers that use them: codes first in eval, fake quantization in training."""
+"""The layers that multiply codes: codes first in eval, fake quantization in training."""
 
 from __future__ import annotations
 
@@ -8,161 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from systolith.formats import BadInput, IntFormat
-from systolith.quant import functional as Q
+from systolith.formats import BadInput
 from systolith.quant.exact import accumulator_bound, exact_conv2d, exact_linear
+from systolith.quant.quantizers import ActQuantizer, FrozenWeight, PixelCodes, WeightQuantizer, is_po2
 from systolith.quant.small_maps import train_conv2d
-
-
-def _check_bits(bits: int) -> int:
-    if not 2 <= bits <= 8:
-        raise BadInput(f"a quantizer has 2 to 8 bits, not {bits}")
-    return bits
-
-
-class ActQuantizer(nn.Module):
-    """Activations with a learned clip value alpha (fp32 scalar): codes 0..2^bits-1, or -L..L where `signed`."""
-
-    alpha: nn.Parameter
-
-    def __init__(self, bits: int, signed: bool = False) -> None:
-        super().__init__()
-        self.bits, self.signed = _check_bits(bits), signed
-        self.alpha = nn.Parameter(torch.tensor(4.0))
-
-    @property
-    def format(self) -> IntFormat:
-        return IntFormat(self.bits, self.signed)
-
-    @property
-    def code_range(self) -> tuple[int, int]:
-        """The smallest and the largest code: (0, L), or (-L, L)."""
-        largest = Q.largest_act_code(self.bits, self.signed)
-        return (-largest if self.signed else 0), largest
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Whole fp32 numbers, shape of `x`: the contract's activation codes."""
-        return Q.act_codes(x, Q.positive(self.alpha), self.bits, self.signed)
-
-    def scale(self) -> Tensor:
-        """fp32 scalar `s_a`."""
-        return Q.act_scale(Q.positive(self.alpha), self.bits, self.signed)
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor) -> None:
-        """Set alpha to the clip of least squared error on `x`."""
-        largest = Q.largest_act_code(self.bits, self.signed)
-        self.alpha.copy_(Q.best_clip(x, largest, -1.0 if self.signed else 0.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return Q.fake_quant_act(x, Q.positive(self.alpha), self.bits, self.signed)
-
-    def extra_repr(self) -> str:
-        return f"{self.format}, alpha={self.alpha.item():.4g}"
-
-
-class ClampedReLU(nn.ReLU):
-    """A ReLU behind which unsigned quantizers come and nothing but max pools lies between: they clamp at 0 themselves.
-
-    Training, where a pass over the maps and one over their gradients cost, leaves the ReLU to them: the same values and
-    gradients, bit for bit.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x if self.training else super().forward(x)
-
-
-class PixelCodes(nn.Module):
-    """8-bit pixels as they are: code = pixel - offset, scale 1 (the batch norm behind absorbs it)."""
-
-    def __init__(self, offset: int = 0) -> None:
-        super().__init__()
-        if offset not in (0, 128):
-            raise BadInput(f"the pixel offset is 0 (unsigned codes) or 128 (signed codes), not {offset}")
-        self.bits, self.offset = 8, offset
-
-    @property
-    def format(self) -> IntFormat:
-        return IntFormat(8, signed=self.offset > 0)
-
-    def codes(self, x: Tensor) -> Tensor:
-        """uint8 pixels (or whole numbers 0..255) to whole fp32 numbers."""
-        return x.to(torch.float32) - self.offset
-
-    def scale(self) -> Tensor:
-        return torch.tensor(1.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.codes(x)
-
-    def extra_repr(self) -> str:
-        return f"{self.format}, pixel - {self.offset}" if self.offset else f"{self.format}, pixel"
-
-
-class WeightQuantizer(nn.Module):
-    """Narrow signed weights, codes -L..L with L = 2^(bits-1)-1, of a tensor normalized by its own statistics.
-
-    `alpha` is fp32 of shape (1,), or (O,) per output channel.
-    """
-
-    alpha: nn.Parameter
-
-    def __init__(self, bits: int, weight: Tensor, per_channel: bool = False) -> None:
-        super().__init__()
-        self.bits, self.per_channel = _check_bits(bits), per_channel
-        self.alpha = nn.Parameter(torch.ones(weight.shape[0] if per_channel else 1))
-        self.initialize(weight)
-
-    @property
-    def format(self) -> IntFormat:
-        return IntFormat(self.bits, signed=True)
-
-    def codes(self, weight: Tensor) -> Tensor:
-        return Q.weight_codes(weight, Q.positive(self.alpha), self.bits, self.per_channel)
-
-    def scale(self) -> Tensor:
-        """fp32 `s_w`, shape (1,) or (O,)."""
-        return Q.weight_scale(Q.positive(self.alpha), self.bits)
-
-    @torch.no_grad()
-    def initialize(self, weight: Tensor) -> None:
-        """Set alpha to the clip of least squared error for these weights."""
-        normal = Q.normalize_weight(weight, self.per_channel)
-        groups = normal if self.per_channel else [normal]
-        self.alpha.copy_(torch.stack([Q.best_clip(g, Q.largest_weight_code(self.bits), -1.0) for g in groups]))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return Q.fake_quant_weight(weight, Q.positive(self.alpha), self.bits, self.per_channel)
-
-    def extra_repr(self) -> str:
-        how = "per channel" if self.per_channel else "per tensor"
-        return f"{self.format}, {how}, alpha={self.alpha.mean().item():.4g}"
-
-
-class FrozenWeight(nn.Module):
-    """Integer codes loaded from a model file. They are never quantized again.
-
-    `codes`: int8 (O, ...); `scale`: fp32 (1,) or (O,).
-    """
-
-    codes: Tensor
-    weight_scale: Tensor
-
-    def __init__(self, bits: int, codes: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.bits, self.per_channel = _check_bits(bits), scale.numel() > 1
-        self.register_buffer("codes", codes)
-        self.register_buffer("weight_scale", scale)
-
-    @property
-    def format(self) -> IntFormat:
-        return IntFormat(self.bits, signed=True)
-
-    def scale(self) -> Tensor:
-        return self.weight_scale
-
-    def extra_repr(self) -> str:
-        return f"{self.format}, frozen codes"
 
 
 class QuantLayer(nn.Module):
@@ -172,8 +21,19 @@ class QuantLayer(nn.Module):
     bias: Any  # nn.Parameter or None
     act_quant: ActQuantizer | PixelCodes
     weight_quant: WeightQuantizer | FrozenWeight
+    settings: dict[str, Any]  # the keyword arguments that make another like it
     _frozen_bound: int | None = None
     frozen_bias: Tensor | None = None
+
+    def _quantize(self, settings: dict[str, Any]) -> None:
+        """Make the quantizers; `settings` are the layer's keyword arguments."""
+        self.settings = settings
+        pixels, po2 = settings["pixels"], is_po2(settings["scale"])
+        acts = ActQuantizer(settings["act_bits"], settings["signed"], po2=po2, rounding=settings["rounding"])
+        self.act_quant = acts if pixels is None else PixelCodes(pixels)
+        start, per_channel = self.weight.detach(), settings["per_channel"]
+        weights = WeightQuantizer(settings["weight_bits"], start, per_channel, po2=po2, normalize=settings["normalize"])
+        self.weight_quant = weights
 
     def weight_codes(self) -> Tensor:
         """Whole fp32 numbers (O, ...): the weight codes that eval multiplies with."""
@@ -227,7 +87,7 @@ class QuantLayer(nn.Module):
         self.weight_quant = FrozenWeight(bits or self.weight_quant.bits, codes, scale)
         self.weight = None
         if bias is not None:
-            self.register_buffer("frozen_bias", bias.double())
+            self.frozen_bias = bias.double()
             self.bias = None
         self.train(False)
 
@@ -251,6 +111,10 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         per_channel: one weight scale per output channel.
         pixels: the input is uint8 pictures: code = pixel - `pixels` (0 or 128).
         signed: of the activation codes: the input can be negative (no ReLU before it).
+        scale: "learned", or "po2": both steps are powers of two, so that without a batch norm behind it a shift makes
+            the next layer's codes.
+        rounding: of the activations' ties: "even" (half to even) or "up" (half up).
+        normalize: by the weights' own mean and deviation; without, codes times scale are near the weights themselves.
     """
 
     def __init__(
@@ -269,6 +133,9 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         per_channel: bool = False,
         pixels: int | None = None,
         signed: bool = False,
+        scale: str = "learned",
+        rounding: str = "even",
+        normalize: bool = True,
     ) -> None:
         four = isinstance(padding, tuple) and len(padding) == 4
         around: Any = 0 if four else padding
@@ -278,8 +145,12 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         if bias:
             nn.init.zeros_(self.bias)
-        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
-        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
+        self._quantize(
+            {
+                **{"weight_bits": weight_bits, "act_bits": act_bits, "per_channel": per_channel, "pixels": pixels},
+                **{"signed": signed, "scale": scale, "rounding": rounding, "normalize": normalize},
+            }
+        )
 
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
@@ -304,8 +175,8 @@ class QuantLinear(QuantLayer, nn.Linear):
     Args:
         bias: without, nothing is added (a batch norm follows).
         weight_bits, act_bits: 2 to 8.
-        per_channel, pixels, signed: as `QuantConv2d` has them; the logits of a classifier are of one scale, so it is
-            per tensor.
+        per_channel, pixels, signed, scale, rounding, normalize: as `QuantConv2d` has them; the
+            logits of a classifier are of one scale, so it is per tensor.
     """
 
     def __init__(
@@ -319,13 +190,20 @@ class QuantLinear(QuantLayer, nn.Linear):
         per_channel: bool = False,
         pixels: int | None = None,
         signed: bool = False,
+        scale: str = "learned",
+        rounding: str = "even",
+        normalize: bool = True,
     ) -> None:
         super().__init__(in_features, out_features, bias)
         nn.init.normal_(self.weight, std=in_features**-0.5)
         if bias:
             nn.init.zeros_(self.bias)
-        self.act_quant = ActQuantizer(act_bits, signed) if pixels is None else PixelCodes(pixels)
-        self.weight_quant = WeightQuantizer(weight_bits, self.weight.detach(), per_channel)
+        self._quantize(
+            {
+                **{"weight_bits": weight_bits, "act_bits": act_bits, "per_channel": per_channel, "pixels": pixels},
+                **{"signed": signed, "scale": scale, "rounding": rounding, "normalize": normalize},
+            }
+        )
 
     def accumulate(self, act: Tensor) -> Tensor:
         codes, bias = self.weight_codes(), self.bias_codes()
@@ -345,11 +223,12 @@ class QuantIdentity(nn.Module):
     Args:
         bits: 2 to 8.
         signed: the input can be negative.
+        scale, rounding: as `QuantConv2d` has them.
     """
 
-    def __init__(self, bits: int = 8, signed: bool = False) -> None:
+    def __init__(self, bits: int = 8, signed: bool = False, *, scale: str = "learned", rounding: str = "even") -> None:
         super().__init__()
-        self.act_quant = ActQuantizer(bits, signed)
+        self.act_quant = ActQuantizer(bits, signed, po2=is_po2(scale), rounding=rounding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same; fp32 in eval."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from systolith.requests.option import Option
 from systolith.requests.shared import (
@@ -37,6 +37,14 @@ from systolith.requests.shared import (
     TorchModel,
     VectorLayout,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    RecipeOrModule: TypeAlias = str | nn.Module
+else:
+    RecipeOrModule = str
+"""What `train` takes: on the command line a name alone."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,34 @@ class LowerRequest(Forcing, Request):
 
 
 @dataclass(frozen=True)
+class ImportRequest(Forcing, Request):
+    """Turn somebody's model (QONNX, ONNX with QDQ pairs, a course checkpoint) into a network of integers, checked."""
+
+    file: Annotated[Path, Option("The file: .onnx, .pth, .pth.tar.", position="only")]
+    out: Annotated[Path | None, Option("The file to write (.safetensors); without, nothing is written.", OUTPUT)] = None
+    mean: Annotated[
+        str | None,
+        Option("A mean a channel, of pixel/255. [default: 0; a checkpoint's: .491,.482,.447]", PICTURE),
+    ] = None
+    std: Annotated[
+        str | None, Option("A deviation a channel. [default: 1; a checkpoint's: .247,.243,.262]", PICTURE)
+    ] = None
+    weight_bits: Annotated[int, Option("Of a course checkpoint's weights.", MODEL, least=2, most=8)] = 4
+    act_bits: Annotated[int, Option("Of a course checkpoint's activations.", MODEL, least=1, most=8)] = 4
+    data: Annotated[str | None, Option("A data set whose pictures are compared; else seeded noise.", PICTURE)] = None
+    limit: Annotated[int, Option("Compare the first so many pictures.", PICTURE, least=1)] = 64
+
+
+@dataclass(frozen=True)
+class ExportRequest(Forcing, Request):
+    """Write a network of integers in another format, read it back and compare it."""
+
+    model: AnyModel
+    form: Annotated[str, Option("onnx (integer operators), qdq, qonnx, npz or c.", OUTPUT, "--format")]
+    out: Annotated[Path, Option("The file to write; for c a folder.", OUTPUT)]
+
+
+@dataclass(frozen=True)
 class EvaluateRequest(Request):
     """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
 
@@ -179,7 +215,7 @@ class EvaluateRequest(Request):
 class TrainRequest(Request):
     """Train a network by a recipe: leaves checkpoints, log, curves and model.safetensors in --out."""
 
-    recipe: Annotated[str, Option("The name of a recipe, such as vgg16-w4a4-s8.", position="only")]
+    recipe: Annotated[RecipeOrModule, Option("The name of a recipe, such as vgg16-w4a4-s8.", position="only")]
     data: Annotated[str, Option("A data set: a folder or a hub name.")]
     out: Annotated[Path, Option("The run's folder.", OUTPUT)]
     resume: Annotated[bool, Option("Go on with the run in --out.", OUTPUT)] = False

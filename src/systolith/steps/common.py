@@ -73,17 +73,18 @@ def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]
     if network is not None:
         return network, metadata
     require_extra("torch", "torch", f"{verb} of a model that is not lowered yet (`systolith lower` writes one)")
-    from systolith.frontends.lowering import lower
-    from systolith.models import load
+    if model.endswith(".onnx"):
+        require_extra("onnx", "onnx", f"{verb} of an ONNX file")
+    from systolith.importers.loading import load_any
 
-    trained, run = load(model)
-    return lower(trained).network, dict(run)
+    loaded = load_any(model)
+    return loaded.lower().network, dict(loaded.run)
 
 
 def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
     """The integer network in a model's file, None where it holds none, and the metadata of the run."""
     path = model_path(model)
-    if is_checkpoint(path):
+    if path.suffix == ".onnx" or is_checkpoint(path):
         return None, {}
     file = load_model_file(path)
     return network_of(file, path), dict(file.run)

@@ -38,7 +38,7 @@ def batches(
     # An area drawn evenly from nothing to the whole picture, for a share of the pictures.
     sides = ((area.sqrt() * images.shape[2]).round() * (chance < recipe.cutmix)).long()
     flipped = flipped.to(device) ^ bool(epoch % 2)
-    size, classes = min(recipe.batch, count), recipe.model_config().classes
+    size, classes = min(recipe.batch, count), recipe.classes
     for at in range(start * size, count - size + 1, size):
         index = order[at : at + size][rank::world]
         batch = flip(crop(images[index], shifts[index]), flipped[index])

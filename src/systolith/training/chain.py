@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.models import build, config_of, load, squeeze
+from systolith.models import Vgg16, build, config_of, load, squeeze
 from systolith.quant import quant_layers
 from systolith.training.data import LabelledPictures
 from systolith.training.distill import load_teacher
 from systolith.training.loop import Report, quiet, require_startable, train
-from systolith.training.recipes import RECIPES, Recipe
+from systolith.training.recipes import MODULE, RECIPES, Recipe
 from systolith.training.state import complete, fingerprints, identify
 
 
@@ -26,6 +26,8 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
         path: a checkpoint, or a model file (its weights are then codes times scale).
     """
     source, _ = load(str(path))
+    if source.config.arch != recipe.arch:
+        raise BadInput(f"{path}: holds a network of kind {source.config.arch}; {recipe.name} trains a {recipe.arch}")
     model = build(config_of(source))
     model.load_state_dict(source.state_dict(), strict=False)
     own = quant_layers(model)
@@ -37,8 +39,9 @@ def starting_weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
             own[name].weight_quant.initialize(own[name].weight)  # type: ignore[operator]
     if recipe.weight_bits == 32 and quant_layers(source):
         # Without the quantizer nothing divides: the logits are smaller by the deviation, and the bias with them.
-        model.classifier.bias.data.mul_(model.classifier.weight.std())
-    if recipe.squeeze_layer and model.config.squeeze_layer is None:
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        last.bias.data.mul_(last.weight.std())
+    if isinstance(model, Vgg16) and recipe.squeeze_layer and model.config.squeeze_layer is None:
         squeeze(model, recipe.squeeze_layer, recipe.squeeze_channels)
     return model.state_dict()
 
@@ -67,6 +70,8 @@ def train_chain(
     from accelerate import PartialState
 
     holdout = int(options.get("holdout", 1000))
+    if recipe.arch == MODULE and recipe.init_from:
+        raise BadInput("init_from: a network of your own starts from the weights that it has")
     names = list(dict.fromkeys(n for n in (recipe.init_from, recipe.teacher) if n))
     if resume and names and not (out / "last.pt").exists():
         resume = False  # it was interrupted while a stage ran: the stages go on, this run begins
@@ -92,7 +97,7 @@ def train_chain(
             report({"event": "note", "text": f"{name}: done already, in {folder}"})
             continue
         report({"event": "note", "text": f"{name} first, in {folder}"})
-        train_chain(stage, data, folder, stages, resume=started, report=report, **options)
+        train_chain(stage, data, folder, stages, resume=started, report=report, **{**options, "model": None})
     init = starting_weights(paths[recipe.init_from], recipe) if recipe.init_from and not resume else None
     teacher = load_teacher(paths[recipe.teacher]) if recipe.teacher else None
     used = {key: paths[name] for key in ("init_from", "teacher") if (name := getattr(recipe, key))}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from systolith.formats import BadInput
 from systolith.models import load
-from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear, quant_layers, train_conv2d
+from systolith.quant import ExactBatchNorm1d, ExactBatchNorm2d, QuantConv2d, QuantLinear, train_conv2d
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,9 @@ class _Fast(nn.Module):
     def __init__(self, layer: QuantConv2d | QuantLinear) -> None:
         super().__init__()
         self.act_quant = layer.act_quant
-        self.geometry = (layer.stride, layer.padding, layer.dilation) if isinstance(layer, QuantConv2d) else None
+        self.geometry: Any = None
+        if isinstance(layer, QuantConv2d):
+            self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
         self.register_buffer("weight", layer.coded_weight())
         self.register_buffer("bias", layer.bias)
 
@@ -61,7 +63,8 @@ class _Fast(nn.Module):
         x = self.act_quant(x)
         if self.geometry is None:
             return F.linear(x, self.weight, self.bias)
-        return train_conv2d(x, self.weight, *self.geometry)
+        y = train_conv2d(x, self.weight, *self.geometry)
+        return y if self.bias is None else y + self.bias.reshape(-1, 1, 1)
 
 
 def load_teacher(path: Path) -> Teacher:
@@ -73,13 +76,13 @@ def load_teacher(path: Path) -> Teacher:
     model, run = load(str(path))
     if "logit_scale" not in run.get("recipe", {}):
         raise BadInput(f"{path}: a teacher needs the recipe of its run, and this file does not hold it")
-    for at, module in enumerate(model.features):
-        if isinstance(module, ExactBatchNorm2d):
-            plain = nn.BatchNorm2d(module.num_features, module.eps)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (ExactBatchNorm1d, ExactBatchNorm2d)):
+            kind = nn.BatchNorm1d if isinstance(module, ExactBatchNorm1d) else nn.BatchNorm2d
+            plain = kind(module.num_features, module.eps)
             plain.load_state_dict(module.state_dict())
-            model.features[at] = plain
-    for name, layer in quant_layers(model).items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, _Fast(layer))
+            model.set_submodule(name, plain)
+        elif isinstance(module, (QuantConv2d, QuantLinear)):
+            model.set_submodule(name, _Fast(module))
     model.requires_grad_(False)
     return Teacher(model.eval(), float(run["recipe"]["logit_scale"]))

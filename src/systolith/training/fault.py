@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from systolith.models import Vgg16
 from systolith.training.optim import Optimizers, fraction
 from systolith.training.state import Identity, restore_checkpoint
 
@@ -60,7 +59,7 @@ def first_bad_layer(
 def locate(
     checkpoint: Path,
     identity: Identity,
-    model: Vgg16,
+    model: nn.Module,
     optimizers: Optimizers,
     epochs: Iterable[Iterator[tuple[Tensor, Tensor]]],
     loss_of: Callable[[Tensor, Tensor], Tensor],

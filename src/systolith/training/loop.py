@@ -14,7 +14,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from systolith.formats import BadInput
-from systolith.models import build, save_model
+from systolith.models import Net, build, save_model
 from systolith.models.pretrained import read_checkpoint
 from systolith.quant import calibrate, check_exact, quant_layers
 from systolith.store import atomic_file
@@ -33,8 +32,9 @@ from systolith.training.data import LabelledPictures
 from systolith.training.distill import Teacher
 from systolith.training.fault import first_bad_parameter, locate
 from systolith.training.optim import Optimizers, fraction
+from systolith.training.own import is_calibrated
 from systolith.training.precision import precision
-from systolith.training.recipes import Recipe
+from systolith.training.recipes import MODULE, Recipe
 from systolith.training.state import (
     Identity,
     Progress,
@@ -150,6 +150,7 @@ def train(
     teacher: Teacher | None = None,
     init: dict[str, Tensor] | None = None,
     stands_on: Mapping[str, Mapping[str, str]] | None = None,
+    model: nn.Module | None = None,
     minutes: float = 10.0,
     report: Report = quiet,
 ) -> dict[str, Any]:
@@ -163,6 +164,8 @@ def train(
         teacher: distil from it.
         init: a state dict to start from, where name and shape agree.
         stands_on: for the metadata, the files that `init` and `teacher` came from (`state.fingerprints`).
+        model: a network of the user's own, trained in place of the recipe's; it ends in eval, with the weights of the
+            chosen epoch. Of it there is no model file.
         minutes: between checkpoints inside an epoch; there is one at every epoch's end too.
         report: called with progress events: {"event": "start" | "step" | "epoch" | "note", ...}.
 
@@ -196,7 +199,7 @@ def train(
     held_images, held_labels = (torch.from_numpy(a[held]).to(device) for a in (data.images, data.labels))
 
     torch.manual_seed(recipe.seed)
-    model = build({"arch": "vgg16", **asdict(recipe.model_config())})
+    given, model = model, model if model is not None else build(recipe.config())
     if init is not None and not resume:
         report({"event": "note", "text": _start_from(model, init)})
     model.to(device)
@@ -207,7 +210,8 @@ def train(
     if resume:
         progress = restore_checkpoint(out / "last.pt", identity, model, optimizers)
     else:
-        calibrate(model, next(batches(images, labels, recipe, 0))[0])
+        if given is None or not is_calibrated(model):
+            calibrate(model, next(batches(images, labels, recipe, 0))[0])
         if accelerator.is_main_process:
             save_checkpoint(out / "last.pt", identity, model, optimizers, progress)
     per_epoch = used // size
@@ -291,17 +295,17 @@ def train(
                 write_log(out / "log.csv", progress.rows)
             report({"event": "epoch", **row})
     accelerator.wait_for_everyone()
-    return finish(identity, out, test, device) if accelerator.is_main_process else {}
+    return finish(identity, out, test, device, given) if accelerator.is_main_process else {}
 
 
 def require_startable(recipe: Recipe, data: LabelledPictures, out: Path, holdout: int, resume: bool) -> None:
     """Raises `BadInput` now for what would otherwise come up hours later."""
     if not 0 <= holdout < len(data):
         raise BadInput(f"--holdout {holdout}: expected 0 to {len(data) - 1}, the training pictures being {len(data)}")
-    classes = recipe.model_config().classes
-    if len(data.classes) > classes:
-        raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {classes}")
-    build({"arch": "vgg16", **asdict(recipe.model_config())})
+    if len(data.classes) > recipe.classes:
+        raise BadInput(f"{data.source}: {len(data.classes)} classes, the network of {recipe.name} has {recipe.classes}")
+    if recipe.arch != MODULE:
+        build(recipe.config())
     last = out / "last.pt"
     if resume:
         require_same_run(last, read_checkpoint(last), identify(recipe, data, holdout))
@@ -335,11 +339,13 @@ def _start_from(model: nn.Module, init: dict[str, Tensor]) -> str:
     return f"{len(fitting)} of {len(own)} tensors from the run that this one starts from"
 
 
-def finish(identity: Identity, out: Path, test: LabelledPictures | None, device: torch.device) -> dict[str, Any]:
-    """Measure and export the chosen epoch of a complete run; returns its metadata."""
+def finish(
+    identity: Identity, out: Path, test: LabelledPictures | None, device: torch.device, given: nn.Module | None = None
+) -> dict[str, Any]:
+    """Measure and export the chosen epoch of a complete run, `given` or the recipe's network; returns its metadata."""
     state, last = read_checkpoint(out / "best.pt"), read_checkpoint(out / "last.pt")
     rows = last["progress"]["rows"]
-    model = build(state["config"])
+    model = build(state["config"]) if given is None else given
     model.load_state_dict(state["model"])
     chosen = state["progress"]["rows"][-1]
     run: dict[str, Any] = {
@@ -359,8 +365,9 @@ def finish(identity: Identity, out: Path, test: LabelledPictures | None, device:
         correct = int((predict(model.to(device), images) == labels).sum())
         run |= {"test_data": test.source, "test_correct": correct, "test_total": len(test)}
         run["test_accuracy"] = correct / len(test)
-    if quant_layers(model):
-        save_model(model.cpu(), out / "model.safetensors", run)
+    model.cpu().eval()
+    if isinstance(model, Net) and quant_layers(model):
+        save_model(model, out / "model.safetensors", run)
     write_log(out / "log.csv", rows)  # again: a kill may have come between the last checkpoint and its line
     with atomic_file(out / "run.json") as temporary:
         temporary.write_text(json.dumps(run, indent=1) + "\n")

@@ -51,18 +51,24 @@ class Optimizers:
     """Muon on the convolutions and AdamW on everything else, or one SGD, stepped as one.
 
     Muon: Jordan et al. 2024. torch's takes matrices only: it gets a (O, I*KH*KW) view of each convolution's weight.
+    Of a grouped one that would mix channels which never meet: those stay with AdamW. Of a network without convolutions
+    Muon has the hidden linear layers.
     Clip values (`alpha`) and batch norms take no weight decay.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        self.weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight is not None]
+        convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+        linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+        self.weights = [m.weight for m in convs if m.groups == 1] if convs else [m.weight for m in linears[:-1]]
         chosen = {id(w) for w in self.weights}
         self.rest = [p for p in model.parameters() if id(p) not in chosen]
         self.matrices: list[nn.Parameter] = []
         self.parts: dict[str, torch.optim.Optimizer] = {}
         self.peaks = {"main": recipe.lr, "rest": recipe.lr_rest}
         decay, momentum = recipe.weight_decay, recipe.momentum
-        if recipe.optimizer == "muon":
+        if recipe.optimizer == "muon" and not self.weights:
+            self.parts["rest"] = torch.optim.AdamW(self.rest, lr=recipe.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
+        elif recipe.optimizer == "muon":
             self.matrices = [nn.Parameter(w.detach().flatten(1)) for w in self.weights]
             muon = torch.optim.Muon if has_bf16(self.weights[0].device.type) else Fp32Muon
             self.parts["main"] = muon(self.matrices, lr=recipe.lr, momentum=momentum, weight_decay=decay)

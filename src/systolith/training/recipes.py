@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from systolith.formats import BadInput
-from systolith.models import VggConfig
+from systolith.models import ARCHS, NetConfig
+
+MODULE = "module"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. The fields of `models.VggConfig` fix the network; the others are:
+    """One training run. `arch` and the fields of its config (`models.ARCHS`) fix the network; the others are below.
+
+    `arch` "module" is a network that is given, whose own settings count (`own.py`).
 
     Attributes:
         epochs, batch: the batch is the whole one, over all processes.
@@ -35,13 +39,20 @@ class Recipe:
     """
 
     name: str
+    arch: str = "vgg16"
     weight_bits: int = 4
     act_bits: int = 4
     first_weight_bits: int = 4
     per_channel: bool = False
     pixel_offset: int = 0
+    classes: int = 10
+    po2: bool = False
+    rounding: str = "even"
     squeeze_layer: str = ""
     squeeze_channels: int = 8
+    width: float = 1.0
+    blocks: int = 3
+    hidden: tuple[int, ...] = (512, 512)
     epochs: int = 40
     batch: int = 250
     optimizer: str = "muon"
@@ -64,10 +75,23 @@ class Recipe:
     train_limit: int = 0
     seed: int = 0
 
-    def model_config(self) -> VggConfig:
-        shared = {f.name for f in fields(VggConfig)} & {f.name for f in fields(self)}
-        values = {name: getattr(self, name) for name in shared}
-        return VggConfig(**{**values, "squeeze_layer": self.squeeze_layer or None})
+    def model_config(self) -> NetConfig:
+        """The config of the network."""
+        kind: Any = ARCHS[self.arch][0]
+        values = {f.name: getattr(self, f.name) for f in fields(kind) if f.name in _DEFAULTS}
+        if "squeeze_layer" in values:
+            values["squeeze_layer"] = self.squeeze_layer or None
+        made: NetConfig = kind(**values)
+        return made
+
+    def config(self) -> dict[str, Any]:
+        """What `models.build` makes the network of."""
+        return {"arch": self.arch, **asdict(self.model_config())}
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Recipe)}
+_NETWORK = {"arch"} | {f.name for config, _ in ARCHS.values() for f in fields(config) if f.name in _DEFAULTS}
+"""The settings that are about the network."""
 
 
 FLOAT: dict[str, Any] = {"weight_bits": 32, "act_bits": 32, "first_weight_bits": 32, "logit_scale": 1.0}
@@ -80,7 +104,10 @@ _PRESETS = (
     Recipe("vgg16-w4a4-s8", **_S8, **_WHOLE, epochs=9),
     Recipe("vgg16-w4a2-s16", act_bits=2, **_S16, **_WHOLE, epochs=9),
     Recipe("vgg16-w4a4", cutout=8, epochs=20),
-    Recipe("vgg16-w2a2", 2, 2, 8, **_WHOLE, epochs=20),
+    Recipe("vgg16-w2a2", weight_bits=2, act_bits=2, first_weight_bits=8, **_WHOLE, epochs=20),
+    Recipe("resnet20-w4a4", arch="resnet20", cutout=8, epochs=40),
+    Recipe("mobilenet-w4a4", arch="mobilenet", cutout=8, epochs=40),
+    Recipe("mlp-w4a4", arch="mlp", epochs=20),
     # For an accelerator: 100 epochs are minutes there, and five hours and more on two cores.
     Recipe("vgg16-float", **FLOAT, cutmix=0.5, batch=500, lr=0.05, epochs=100),
     # The course notebook's own: SGD with steps at epochs 150 and 225, which 120 epochs never reach.
@@ -104,12 +131,13 @@ RECIPES = {r.name: r for r in _PRESETS}
 _CHOICES = {
     "precision": ("auto", "bf16", "fp32"),
     "optimizer": ("muon", "sgd"),
+    "rounding": ("even", "up"),
     "schedule": ("triangle", "constant"),
     "compile": ("auto", "yes", "no"),
 }
 
-
 _RANGES = (
+    ("classes", 1, 1_000_000),
     ("epochs", 1, 10_000),
     ("batch", 1, 100_000),
     ("lr", 0, 1000),
@@ -132,9 +160,12 @@ def _parse(key: str, text: str, kind: Any) -> Any:
     try:
         if kind == "bool":
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind == "tuple[int, ...]":
+            return tuple(int(part) for part in text.split(","))
         return {"int": int, "float": float, "str": str}[kind](text)
     except (KeyError, ValueError):
-        raise BadInput(f"--set {key}: expected {kind}, found {text!r}") from None
+        wanted = "whole numbers with commas between" if kind.startswith("tuple") else kind
+        raise BadInput(f"--set {key}: expected {wanted}, found {text!r}") from None
 
 
 def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) -> Recipe:
@@ -153,14 +184,24 @@ def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) ->
         if bits != 32:
             raise BadInput(f"--bits {bits}: expected 32 (the float twin); other widths are --set weight_bits, act_bits")
         made = replace(made, **FLOAT)
+    return changed(made, overrides)
+
+
+def changed(made: Recipe, overrides: Sequence[str]) -> Recipe:
+    """`made` with `key=value` overrides; `BadInput` names an unknown key, a bad value, or another network's setting."""
     kinds = {f.name: f.type for f in fields(Recipe) if f.name != "name"}
-    changes = {}
+    before, changes = made, {}
     for item in overrides:
         key, equals, text = item.partition("=")
         if not equals or key not in kinds:
             raise BadInput(f"--set {item}: expected key=value with a key of {', '.join(kinds)}")
         changes[key] = _parse(key, text, kinds[key])
     made = replace(made, **changes)
+    about = [key for key in changes if key in _NETWORK]
+    if before.arch == MODULE and about:
+        raise BadInput(f"--set {about[0]}: the network is given, expected settings of its training alone")
+    if before.arch != MODULE and made.arch not in ARCHS:
+        raise BadInput(f"--set arch: expected {' or '.join(ARCHS)}, found {made.arch!r}")
     for key, choices in _CHOICES.items():
         if getattr(made, key) not in choices:
             why = " (fp16 overflows)" if key == "precision" else ""
@@ -168,4 +209,8 @@ def recipe(name: str, overrides: Sequence[str] = (), bits: int | None = None) ->
     for key, low, high in _RANGES:
         if not low <= getattr(made, key) <= high:
             raise BadInput(f"--set {key}: expected {low} to {high}, found {getattr(made, key)}")
+    own = {"arch"} | {f.name for f in fields(ARCHS[made.arch][0])} if made.arch != MODULE else _NETWORK
+    for key in _NETWORK - own:
+        if getattr(made, key) != _DEFAULTS[key]:
+            raise BadInput(f"--set {key}: no setting of a network of kind {made.arch}, expected it left out")
     return made

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from systolith.formats import BadInput
-from systolith.models import Vgg16, config_of
+from systolith.models import config_of
 from systolith.models.pretrained import read_checkpoint
 from systolith.store import atomic_file, sha256_of
 from systolith.training.data import LabelledPictures
@@ -77,7 +78,7 @@ def identify(
 
 
 def save_checkpoint(
-    path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers | None, progress: Progress
+    path: Path, identity: Identity, model: nn.Module, optimizers: Optimizers | None, progress: Progress
 ) -> None:
     """Write a checkpoint, atomically; without optimizers it cannot be resumed, only evaluated."""
     state = {
@@ -112,11 +113,14 @@ def require_same_run(path: Path, state: dict[str, Any], identity: Identity) -> N
         )
 
 
-def restore_checkpoint(path: Path, identity: Identity, model: Vgg16, optimizers: Optimizers) -> Progress:
+def restore_checkpoint(path: Path, identity: Identity, model: nn.Module, optimizers: Optimizers) -> Progress:
     """Put model and optimizers where `path` left them; `BadInput` if it is another run's."""
     state = read_checkpoint(path)
     require_same_run(path, state, identity)
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise BadInput(f"{path}: holds another network ({str(error).splitlines()[-1].strip()[:150]})") from None
     optimizers.load(state["optimizers"])
     return Progress(**state["progress"])
 
