@@ -16,6 +16,7 @@ from systolith.network.graph import Flatten
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds, to_fixed_point
 from systolith.rtl.network import build_all, plan, run_network, without_bias
+from systolith.rtl.simulators import Simulator
 
 
 def network(seed: int = 0) -> IntegerNetwork:
@@ -59,6 +60,16 @@ def test_a_network_with_groups_biases_and_four_pads(
         assert one.equal is not None
         assert one.equal.compared == 2 * int(np.prod(node.shape))
     assert answer == int(expected["class"][0])
+
+
+def test_a_network_without_a_class(icarus: Simulator, models: Path, tmp_path: Path) -> None:
+    whole = network()
+    cut = next(number for number, step in enumerate(whole.steps) if step.name == "conv1>next") + 1
+    net = IntegerNetwork(whole.steps[:cut], ("conv1>next",))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 7, 6), dtype=np.uint8)
+    planned = plan(net, ["conv0", "conv1"], ArraySpec(4, 4), auto=True, widen=True)
+    ran = list(run_network(icarus, net, pixels, run(net, pixels[None]), planned, tmp_path, Schedule(), models))
+    assert [isinstance(one, int) or one.holds for one in ran] == [True, True]
 
 
 def test_thresholds_without_the_bias_give_the_same_codes() -> None:

@@ -17,7 +17,7 @@ from systolith.array import ArraySpec, Mapping, Schedule, run_layer
 from systolith.array.spec import widened
 from systolith.equality import Equality, compare
 from systolith.network import Conv, IntegerNetwork
-from systolith.network.graph import Linear, Requantize
+from systolith.network.graph import Argmax, Linear, Requantize
 from systolith.network.reference import compute
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
 from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
@@ -179,8 +179,8 @@ def run_network(
 ) -> Iterator[Ran | int]:
     """A whole inference: the planned layers on the core, everything else on the host (`network/reference.py`).
 
-    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class.
-    After a layer that differs nothing more runs.
+    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class, if
+    the network names one. After a layer that differs nothing more runs.
 
     Args:
         pixels: uint8 (C, H, W).
@@ -211,7 +211,8 @@ def run_network(
         elif step.name not in results:
             taken = [results[name] for name in step.inputs] or [pixels[None].astype(np.int64)]
             results[step.name] = compute(step.node, *taken)
-    yield int(results[network.steps[-1].name][0])
+    if isinstance(network.steps[-1].node, Argmax):
+        yield int(results[network.steps[-1].name][0])
 
 
 def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
