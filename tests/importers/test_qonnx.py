@@ -42,12 +42,15 @@ def test_brevitas_codes_of_256_pictures(name: str, tmp_path: Path) -> None:
         assert len(np.unique(codes)) > 2
         compared += codes.size
     assert compared > 500_000
-    assert np.array_equal(results["class"], answer.argmax(1))
     # The answer is accumulators: its float bias is an integer here, half a step off at most.
     (output,) = lowered.outputs
     step = float(lowered.outputs[output].dequantize(torch.ones(1, 10)).detach().abs().max())
     values = lowered.outputs[output].dequantize(torch.from_numpy(results[output])).detach().numpy()
     assert np.abs(values - answer).max() <= step / 2 + 1e-4
+    second, first = np.sort(answer, axis=1)[:, -2:].T
+    clear = first - second > step + 2e-4
+    assert clear.mean() > 0.9
+    assert np.array_equal(results["class"][clear], answer.argmax(1)[clear])
     assert any("float bias becomes integers" in note for note in foreign.notes)
 
     assert all(proof.holds for proof in prove(lowered, lowered.network))
@@ -58,18 +61,19 @@ def test_brevitas_codes_of_256_pictures(name: str, tmp_path: Path) -> None:
 
 def test_every_command_takes_the_file(tmp_path: Path) -> None:
     path = exported(settled("depthwise"), tmp_path / "net.onnx")
+    first = next(iter(lower(import_onnx(path).model, (16, 16)).network.layers))
     for words in (
         ("verify", path, "--limit", 4),
-        ("run", "--model", path, "--layer", next(iter(lower(import_onnx(path).model, (16, 16)).network.layers))),
+        ("run", "--model", path, "--layer", first, "--act-bits", 8),
         ("vectors", path, "--layer", "all", "--psum-bits", "auto"),
+        ("cosim", path, "--layer", "all", "--sim", "icarus"),
+        ("simulate", path, "--layer", "all"),
         ("info", path),
         ("lower", path, "--out", tmp_path / "lowered.safetensors"),
         ("import", path, "--out", tmp_path / "imported.safetensors", "--limit", 4),
         ("info", tmp_path / "imported.safetensors", "--nodes"),
     ):
         out = ("--out", tmp_path / f"out-{words[0]}") if words[0] in ("run", "vectors") else ()
-        if words[0] in ("run", "vectors"):
-            continue  # pictures of 16 by 16 are no files: below
         done = call(*words, *out)
         assert done.returncode == 0, (words, done.stderr)
 
@@ -285,6 +289,4 @@ def test_shapes_that_are_open_are_refused(tmp_path: Path) -> None:
     refuse(call("import", path), "input 'x' has shape Nx3xHxW: expected a batch of pictures (N, C, H, W) of known size")
     plain = File()
     plain.node("Relu", "r", "x")
-    refuse(
-        call("import", plain.save(tmp_path / "p.onnx", "r_out")), "holds no quantizers: expected QONNX (Quant) or Qua"
-    )
+    refuse(call("import", plain.save(tmp_path / "p.onnx", "r_out")), "holds no quantizers: expected QONNX")

@@ -158,8 +158,8 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
     bits = request.psum_bits or ("auto" if several else "16")
     spec = make_spec(request, bits)
     simulator = find_simulator(_writes(request.sim, waves))
-    pixels, _, notes = find_picture(request, request.progress)
     network, _ = find_network(request.model or DEFAULT_MODEL, "cosim")
+    pixels, _, notes = find_picture(request, request.progress, network.values[network.input.name].shape)
     nodes = find_layers(network, layer)
     names = [name for name, node in nodes.items() if layer != "all" or isinstance(node, Conv)]
     if not names:

@@ -12,9 +12,9 @@ from systolith.array.spec import lane_misfits
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
-from systolith.network.file import network_of
+from systolith.network.file import integers_of, network_of
 from systolith.requests.verbs import InfoRequest
-from systolith.steps.common import NODE_HEADINGS, lanes_of
+from systolith.steps.common import NODE_HEADINGS, find_network, lanes_of
 from systolith.steps.values import hidden, optional
 from systolith.store import ModelFile, is_checkpoint, load_model_file, model_path, shipped_models
 
@@ -72,7 +72,7 @@ def info(request: InfoRequest) -> InfoReport:
     """The shipped models, or the layers of one and how they sit on the array, or its nodes.
 
     Raises:
-        BadInput: no such model file, a checkpoint, or nodes of a file that holds no integer network.
+        BadInput: no such model file, or nodes of a file that holds no integer network.
     """
     spec = lanes_of(request)
     lanes = request.act_bits, request.weight_bits
@@ -82,10 +82,13 @@ def info(request: InfoRequest) -> InfoReport:
         runs = {name: dict(file.run) for name, file in files.items()}
         return InfoReport(holds=True, verdict=f"{len(files)} models", models=runs, about=about, lanes=lanes)
     model, path = request.model, model_path(request.model)
-    if is_checkpoint(path):
-        raise BadInput(f"{model}: a checkpoint; expected a model file, such as the run's model.safetensors")
-    file = load_model_file(path)
-    network = network_of(file, path)
+    network: IntegerNetwork | None
+    if path.suffix == ".onnx" or is_checkpoint(path):
+        network, run = find_network(model, "info")
+        file = integers_of(network, run)
+    else:
+        file = load_model_file(path)
+        network = network_of(file, path)
     about = {model: _about(file)}
     if request.nodes:
         if network is None:

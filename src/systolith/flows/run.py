@@ -117,8 +117,8 @@ def run(request: RunRequest) -> RunReport:
     require_free(out, request.force)
     find_layout(request.layout)
     make_spec(request)
-    pixels, source, notes = find_picture(request, request.progress)
     loaded = load_any(request.model)
+    pixels, source, notes = find_picture(request, request.progress, (3, *loaded.size))
     recovered = recover(loaded.model, request.layer, pixels)
     notes = (*notes, *loaded.notes)
     try:

@@ -35,10 +35,15 @@ _SIMPLE: dict[str, type[Any]] = {c.__name__: c for c in (MaxPool, AvgPool, Add, 
 
 def save_network(path: Path, network: IntegerNetwork, run: Mapping[str, Any]) -> None:
     """Write a file of integers only: weight codes, tables, thresholds; no scale, no batch norm."""
+    save_model_file(path, integers_of(network, run))
+
+
+def integers_of(network: IntegerNetwork, run: Mapping[str, Any]) -> ModelFile:
+    """What `save_network` writes."""
     codes = {}
     for name, node in network.layers.items():
         codes[name] = Codes(node.weight.astype(np.int8), node.weight_format, None, node.act_format)
-    save_model_file(path, add_network(ModelFile({}, codes, {}, run), network))
+    return add_network(ModelFile({}, codes, {}, run), network)
 
 
 def add_network(file: ModelFile, network: IntegerNetwork) -> ModelFile:
