@@ -24,8 +24,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "rtl": ("stimulus", "verdict"),
     "training": ("models",),
     "requests": (),
-    "steps": ("requests", "importers", "vectors", "training"),
-    "flows": ("steps", "faults", "rtl"),
+    "steps": ("requests", "importers", "training", "rtl"),
+    "flows": ("steps", "faults"),
     "report": ("flows",),
     "cli": ("report",),
 }

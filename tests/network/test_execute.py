@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from network.nets import random_network
 from systolith.formats import BadInput, IntFormat
-from systolith.network import IntegerNetwork, Step
+from systolith.network import IntegerNetwork, Step, execute_codes
 from systolith.network import execute as module
 from systolith.network.execute import answer, classify, execute, plan
 from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
@@ -92,7 +92,7 @@ def test_thresholds_that_are_no_line_go_through_a_table_or_a_search(monkeypatch:
     values[0] = np.sort(np.random.default_rng(2).integers(-3000, 3000, 15))
     crooked = small(replace(t, values=values))
     assert every_value(crooked)[1]["conv>linear"] == "codes by a table"
-    monkeypatch.setattr(module, "MOST_TABLE", 10)
+    monkeypatch.setattr(execute_codes, "MOST_TABLE", 10)
     assert every_value(crooked)[1]["conv>linear"] == "codes by search"
 
 
@@ -120,13 +120,13 @@ def test_an_inexact_kernel_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = module._line
+    honest = execute_codes._line
 
     def shifted(node: Requantize) -> tuple[np.ndarray, np.ndarray]:
         slope, offset = honest(node)
         return slope, offset + np.array([0, 0, 0.02, 0])  # more than the 0.01 of one accumulator
 
-    monkeypatch.setattr(module, "_line", shifted)
+    monkeypatch.setattr(execute_codes, "_line", shifted)
     assert every_value(small())[1]["conv>linear"] == "codes by a table"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import EvaluateRequest
-from systolith.steps.common import require_extra, stored_network
+from systolith.steps.common import require_extra
+from systolith.steps.predict import FLOAT, predictor
 from systolith.steps.values import hidden
-from systolith.store import load_model_file, model_path
-
-FLOAT = "float"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
     from systolith.training.data import load_data
 
     model = request.model
-    predict, most, run, how = _predictor(model)
+    predict, most, run, how = predictor(model)
     pictures = load_data(request.data, "test")
     known = run.get("classes")
     if known and list(pictures.classes) != list(known):
@@ -110,28 +108,3 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         run=dict(run),
         quantized=how != FLOAT,
     )
-
-
-def _predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapping[str, Any], str]:
-    """uint8 pictures to classes, how many there are, the run's metadata, and how it computes."""
-    import torch
-
-    from systolith.importers.loading import load_any
-    from systolith.quant import quant_layers
-    from systolith.training.loop import predict
-
-    path = model_path(model)
-    if path.suffix == ".safetensors" and not load_model_file(path).config:
-        from systolith.network.execute import classify, plan
-
-        network, run = stored_network(model)
-        assert network is not None
-        planned = plan(network)
-        return (lambda part: classify(planned, part.numpy())), network.classes, run, "integers"
-    loaded = load_any(model)
-    with torch.no_grad():
-        logits = loaded.model(torch.zeros((1, 3, *(loaded.size or (32, 32))), dtype=torch.uint8))
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise BadInput(f"{model}: answers with other than a class, which an accuracy would be of")
-    how = "quantized, fp32, codes first" if quant_layers(loaded.model) else FLOAT
-    return (lambda part: predict(loaded.model, part).numpy()), int(logits.shape[1]), loaded.run, how

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from systolith.equality import Equality
 from systolith.flows.flow import Report, flow
@@ -16,6 +13,7 @@ from systolith.network import IntegerNetwork
 from systolith.network.file import save_network
 from systolith.requests.verbs import ImportRequest
 from systolith.steps.common import NODE_HEADINGS, require_extra
+from systolith.steps.compared import pictures_to_compare
 from systolith.steps.values import hidden
 
 
@@ -80,7 +78,7 @@ def import_model(request: ImportRequest) -> ImportReport:
         request.progress(note)
     lowered = loaded.lower()
     network = lowered.network
-    pixels, pictures = _pictures(request, network.values[network.input.name].shape)
+    pixels, _, pictures = pictures_to_compare(request.data, request.limit, network.values[network.input.name].shape)
     proofs = prove(lowered, network)
     compared = compare_pictures(lowered, network, by_plan(plan(network)), pixels)
     equalities = (*proofs, *compared.equalities())
@@ -136,13 +134,3 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise BadInput(f"{flag} {text!r}: expected numbers with commas between them") from None
-
-
-def _pictures(request: ImportRequest, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], str]:
-    if request.data is None:
-        pixels: Any = np.random.default_rng(0).integers(0, 256, (request.limit, *shape), dtype=np.uint8)
-        return pixels, f"{request.limit:,} of seeded random pixels (--data DIR takes real ones)"
-    from systolith.training.data import load_data
-
-    test = load_data(request.data, "test")
-    return test.images[: request.limit], f"the first {min(request.limit, len(test)):,} of {test.source}"

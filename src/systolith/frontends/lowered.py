@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from systolith.formats import BadInput
 from systolith.frontends import operations as ops
-from systolith.network.graph import Flatten, MaxPool
+from systolith.network.graph import Conv, Flatten, MaxPool
 from systolith.network.integer import IntegerNetwork
 from systolith.quant import QuantConv2d, QuantLinear
 
@@ -118,6 +118,18 @@ def carried(layer: QuantConv2d | QuantLinear) -> Callable[[Tensor], Tensor]:
     """`y = fp32(acc*s)` of the layer; the product of an integer below 2^24 and a 24-bit scale is exact in float64,
     so rounding it once gives the same whichever of the two carriers eval uses."""
     return lambda acc: layer.dequantize(acc.double())
+
+
+def padded(conv: Conv, parts: tuple[Real, ...], quantizer: Any) -> tuple[Conv, tuple[Real, ...]]:
+    """The convolution with the zeros that wait around all of what it takes as its own padding, and the rest of that."""
+    waiting = [move for part in parts for move in part.moves[-1:] if isinstance(move, ops.Pad)]
+    if len(waiting) < len(parts) or len({pad.pads for pad in waiting}) > 1:
+        return conv, parts
+    if is_offset(quantizer):
+        raise BadInput(f"{conv.name}: the padding of pixels by zeros is not code 0 here: use its own padding")
+    pads = tuple(own + more for own, more in zip(conv.pads, waiting[0].pads, strict=True))
+    rest = tuple(replace(part, moves=part.moves[:-1]) for part in parts)
+    return replace(conv, padding=pads), rest  # type: ignore[arg-type]
 
 
 def is_offset(quantizer: Any) -> bool:

@@ -26,8 +26,8 @@ from systolith.frontends.lowered import (
     Real,
     carried,
     channels_of,
-    is_offset,
     moved_shape,
+    padded,
     same_codes,
 )
 from systolith.frontends.torch import layer_to_conv
@@ -140,8 +140,7 @@ class _Lowering:
         """A convolution or a linear layer; zeros that wait around its input become its padding."""
         product, bias = layer_to_conv(name, layer), layer.bias_codes()
         whole = None if bias is None else bias.to(torch.int64).cpu().numpy()
-        made: Conv | Linear = replace(product, bias=whole)
-        waiting = [move for part in parts for move in part.moves[-1:] if isinstance(move, ops.Pad)]
+        made: Conv | Linear
         if isinstance(layer, QuantLinear):
             nothing = np.zeros(product.out_channels, dtype=np.int64)
             made = Linear(
@@ -151,12 +150,9 @@ class _Lowering:
                 product.act_format,
                 product.weight_format,
             )
-        elif waiting and len(waiting) == len(parts) and len({pad.pads for pad in waiting}) == 1:
-            pads = tuple(a + b for a, b in zip(product.pads, waiting[0].pads, strict=True))
-            made = replace(product, padding=pads, bias=whole)  # type: ignore[arg-type]
-            parts = tuple(replace(part, moves=part.moves[:-1]) for part in parts)
-            if is_offset(layer.act_quant):
-                raise BadInput(f"{name}: the padding of pixels by zeros is not code 0 here: use its own padding")
+        else:
+            product, parts = padded(product, parts, layer.act_quant)
+            made = replace(product, bias=whole)
         self._put(made, [self._codes(parts, layer.act_quant, name)])
         return Real(name, carried(layer), node.name, uniform=layer.scale().numel() == 1)
 
@@ -215,18 +211,14 @@ class _Lowering:
             signs = tuple((sign * np.array(part.sign or 1)).tolist())
             changed = replace(part.then((name, step), node.name), sign=signs)
         else:
-            is_map = len(self._shape((part,))) == 3
-            function = ops.arithmetic(node, name, self.traced, channels, is_map)
-            function = function or ops.monotone(node, name, module, channels)
-            if isinstance(module, Normalize):
-                function = module
+            function = module if isinstance(module, Normalize) else ops.monotone(node, name, module, channels)
+            function = function or ops.arithmetic(node, name, self.traced, channels, len(self._shape((part,))) == 3)
             if function is None or (part.source == "" and module is not None and ops.per_channel(module)):
                 raise BadInput(f"{name}: {ops.refusal(node, module)}")
             changed = part.then((name, function), node.name)
-        if any(isinstance(move, ops.Pad) for move in part.moves):
-            count = channels.stop - channels.start
-            if changed.steps[-1][1](torch.zeros(1, count, 1, 1)).any():
-                raise BadInput(f"{name}: makes something else of the zeros of the padding before it")
+        zeros = torch.zeros(1, channels.stop - channels.start, 1, 1)
+        if any(isinstance(move, ops.Pad) for move in part.moves) and changed.steps[-1][1](zeros).any():
+            raise BadInput(f"{name}: makes something else of the zeros of the padding before it")
         return changed
 
     def _plain_average(
