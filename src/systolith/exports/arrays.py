@@ -1,8 +1,8 @@
 """Every integer of a network as plain NumPy arrays in one `.npz`, and back: for NumPy, C, an FPGA's memories.
 
 Arrays are called "NODE/what": `weight`, `bias`, `table`, `thresholds` with `sign`, and where an exact form exists the
-`multiplier`, `fixed_bias` and `shift` of `(acc*M + B) >> S`; `weight_scale` and `act_scale` (fp32) where they are known,
-for information alone. The array `network` is JSON text: nodes in order, what each takes, geometry, formats, what leaves.
+`multiplier`, `fixed_bias` and `shift` of `(acc*M + B) >> S`; for information `weight_scale`, `act_scale` (fp32) where
+they are known. The array `network` is JSON text: nodes in order, what each takes, geometry, formats, what leaves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,9 @@ def compare_arrays(
 ) -> list[Equality]:
     """Every array of the file `path`, read back as a network, against those of `network`; its wiring, node by node."""
     again, found = read_arrays(path), load_arrays(path)
-    wiring = [np.array([json.dumps(step) for step in description(one)["steps"]]) for one in (network, again)]
+    ours, theirs = (np.array([json.dumps(step) for step in description(one)["steps"]]) for one in (network, again))
     return [
-        compare("nodes, wiring and geometry", *wiring, ("node",)),
+        compare("nodes, wiring and geometry", ours, theirs, ("node",)),
         *compare_named(arrays_of(network, scales), {k: a for k, a in found.items() if k != "network"}),
     ]
 
@@ -182,6 +183,7 @@ def arrays_of(
     return arrays
 
 
+@lru_cache(maxsize=256)
 def fixed_point(node: Node) -> FixedPoint | str:
     """The exact (M, B, S) of a `Requantize`, or why it has none; "" of another node."""
     if not isinstance(node, Requantize):
