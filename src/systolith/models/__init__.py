@@ -4,6 +4,7 @@ from systolith.models.mlp import Mlp, MlpConfig
 from systolith.models.mobilenet import MobileNet, MobileNetConfig
 from systolith.models.parts import Net, NetConfig
 from systolith.models.pretrained import ARCHS, build, config_of, load, load_pretrained, save_model, to_model_file
+from systolith.models.quantize import QuantizeReport, quantize
 from systolith.models.resnet import ResNet20, ResNetConfig
 from systolith.models.vgg import Vgg16, VggConfig, squeeze
 
@@ -15,6 +16,7 @@ __all__ = [
     "MobileNetConfig",
     "Net",
     "NetConfig",
+    "QuantizeReport",
     "ResNet20",
     "ResNetConfig",
     "Vgg16",
@@ -23,6 +25,7 @@ __all__ = [
     "config_of",
     "load",
     "load_pretrained",
+    "quantize",
     "save_model",
     "squeeze",
     "to_model_file",
