@@ -1,4 +1,4 @@
-"""Networks of our layers, float ones turned into ours, and loading of trained models. Imports `quant`, the ground floor."""
+"""Networks of our layers, float ones turned into them, loading of trained models. Imports `quant`, the ground floor."""
 
 from systolith.models.mlp import Mlp, MlpConfig
 from systolith.models.mobilenet import MobileNet, MobileNetConfig
