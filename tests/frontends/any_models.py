@@ -1,4 +1,4 @@
-"""Random networks of every node that there is: groups, sides of padding, concatenation, upsampling, any activation."""
+"""Random networks of every node that there is: groups, four sides of padding, concatenation, upsampling and so on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from frontends.random_models import RandomNet
 from torch import Tensor, nn
 
+from frontends.random_models import RandomNet
 from systolith.quant import ExactBatchNorm1d, QuantConv2d, QuantIdentity, QuantLinear
 
 MOST = 24
@@ -100,7 +100,8 @@ class AnyNet(RandomNet):
         low, high = sorted(self.rng.normal(size=2).tolist())
         ways: tuple[Callable[..., Tensor], ...] = (
             *(nn.ReLU6(), nn.Hardtanh(low, high + 0.1), nn.LeakyReLU(float(self.rng.random())), slopes),
-            *(lambda x: x.clamp(low, high), lambda x: F.leaky_relu(x, 0.2), lambda x: x * 0.7 - 0.1, F.relu6, torch.relu),
+            *(lambda x: x.clamp(low, high), lambda x: F.leaky_relu(x, 0.2), lambda x: x * 0.7 - 0.1),
+            *(F.relu6, torch.relu),
         )
         self.put(ways[int(self.rng.integers(len(ways)))], at)
 
