@@ -44,6 +44,7 @@ def test_the_chain_in_ten_lines_of_python(tmp_path: Path, simulator: Find) -> No
         ("vectors_for_a_testbench.py", r"22 files in build/vectors.*\nfiles = recomputed: True"),
         ("check_a_dump.py", r"the dump as it should be: all equal: 340 words\n.*transposed"),
         ("your_own_network.py", r"trained: 1 epochs[^\n]*\nproved and equal: 0 of "),
+        ("quantize_a_network.py", r"0: Conv2d -> QuantConv2d, int8 weights(.*\n)+.*in integers: \d+ nodes"),
         ("compare_arrays.py", r"4x4 +[\d,]+ clocks(.*\n)+.*16x16 +[\d,]+ clocks"),
     ],
 )

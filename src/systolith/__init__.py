@@ -4,7 +4,7 @@
 
 By task:
 
-    a network      load, read_picture, evaluate, train
+    a network      load, read_picture, evaluate, train, quantize, calibrate
     its integers   recover, lower, verify, import_model, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
@@ -13,7 +13,8 @@ By task:
     what is wrong  BadInput
 
 Each command is a function here with the same options, and gives a report: `holds`, `verdict`, the numbers, and
-`to_json()`. Names load on first use; only load, recover, lower, verify, evaluate, train and run need torch.
+`to_json()`. Names load on first use; only load, recover, lower, verify, evaluate, train, quantize, calibrate
+and run need torch.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from systolith.flows.verify import verify
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
-    from systolith.models import load_pretrained
+    from systolith.models import load_pretrained, quantize
     from systolith.models import load_pretrained as load
     from systolith.network import Conv
     from systolith.network import IntegerNetwork as Network
     from systolith.pictures import read_picture
+    from systolith.quant import calibrate
     from systolith.vectors import Layout, find_layout, read_bundle, verify_bundle, write_bundle
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "Conv",
     "Layout",
     "Network",
+    "calibrate",
     "check",
     "clocks",
     "convert",
@@ -62,6 +65,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "lower",
+    "quantize",
     "read_bundle",
     "read_picture",
     "recover",
@@ -80,10 +84,12 @@ _HOMES = {
     "Conv": "network",
     "Layout": "vectors",
     "Network": "network:IntegerNetwork",
+    "calibrate": "quant",
     "clocks": "array",
     "find_layout": "vectors",
     "load": "models:load_pretrained",
     "load_pretrained": "models",
+    "quantize": "models",
     "read_bundle": "vectors",
     "read_picture": "pictures",
     "recover": "frontends.torch",

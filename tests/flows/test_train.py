@@ -143,3 +143,31 @@ def test_what_cannot_be_trained(folder: Path, model: nn.Module, more: dict[str, 
     with pytest.raises(sl.BadInput, match=said):
         quick(model, "run", **more)
     assert not Path("run/last.pt").exists()
+
+
+def test_a_quantized_float_network_trains_on(folder: Path) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 2))
+    model, _ = sl.quantize(nn.Sequential(*layers))
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 32, 32), dtype=np.uint8))
+    sl.calibrate(model, pixels)
+    report = quick(model, "run")
+    assert report.run["recipe"]["logit_scale"] == 1.0
+    assert report.notes == ()
+    assert report.model is not None
+    with torch.no_grad():
+        answers = model(pixels).argmax(1).numpy()
+    assert np.array_equal(integers(load_network(report.model), pixels.numpy())["class"], answers)
+
+
+@pytest.mark.parametrize("name", ["mlp-w4a4", "resnet20-w4a4", "mobilenet-w4a4"])
+def test_a_recipe_of_each_architecture_is_trained_lowered_and_proved(folder: Path, name: str) -> None:
+    own = {"mlp-w4a4": "hidden=16,8", "resnet20-w4a4": "width=0.25", "mobilenet-w4a4": "width=0.125"}[name]
+    report = quick(name, "run", changes=[*QUICK[1:], "epochs=1", own])
+    assert report.notes == ()
+    lowered = sl.lower("run/model.safetensors")
+    assert lowered.holds
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    with torch.no_grad():
+        answers = sl.load("run/model.safetensors")(torch.from_numpy(pixels)).argmax(1).numpy()
+    assert np.array_equal(integers(lowered.network, pixels)["class"], answers)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from systolith.formats import BadInput
 from systolith.models import build
+from systolith.quant import quant_layers
 from systolith.training.recipes import RECIPES, recipe
 
 
@@ -60,6 +63,17 @@ def test_each_architecture_has_its_recipe_and_its_own_settings(arch: str) -> Non
     assert recipe(f"{arch}-w4a4", bits=32).model_config().is_float
     with pytest.raises(BadInput, match="--set squeeze_channels: no setting of a network of kind"):
         recipe(f"{arch}-w4a4", ["squeeze_channels=16"])
+
+
+def test_powers_of_two_and_classes_reach_the_network() -> None:
+    made = recipe("mlp-w4a4", ["po2=true", "rounding=up", "classes=3"])
+    net: Any = build(made.config())
+    assert all(layer.weight_quant.po2 for layer in quant_layers(net).values())
+    assert net.classifier.act_quant.po2
+    assert net.classifier.act_quant.rounding == "up"
+    assert net.classifier.out_features == made.classes == 3
+    with pytest.raises(BadInput, match="--set rounding: expected even or up, found 'down'"):
+        recipe("mlp-w4a4", ["rounding=down"])
 
 
 def test_unknown_recipe() -> None:

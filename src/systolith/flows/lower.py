@@ -20,7 +20,10 @@ from systolith.store import save_model_file
 
 @dataclass(frozen=True)
 class FixedPointBits:
-    """Of a requantization as `(acc*M + B) >> S`: its channels, and the bits that M, B and the sum need."""
+    """Of a requantization as `(acc*M + B) >> S`: its channels, the bits that M, B and the sum need, and what M is.
+
+    `rounding` is "floor", as a shift does, or "even", where only half to even gives the codes.
+    """
 
     name: str
     channels: int
@@ -28,6 +31,9 @@ class FixedPointBits:
     bias_bits: int
     sum_bits: int
     most_shift: int
+    least_multiplier: int
+    most_multiplier: int
+    rounding: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,5 +122,7 @@ def _fixed_point(network: IntegerNetwork, multiplier_bits: int) -> tuple[FixedPo
     for name, node in network.requantizes.items():
         t = node.thresholds
         form = to_fixed_point(name, t, multiplier_bits)
-        forms.append(FixedPointBits(name, len(t.values), *form.bits(t.lo, t.hi), int(form.shift.max())))
+        m, bits = form.multiplier, form.bits(t.lo, t.hi)
+        shift, least, most = (int(end) for end in (form.shift.max(), m.min(), m.max()))
+        forms.append(FixedPointBits(name, len(t.values), *bits, shift, least, most, form.rounding))
     return tuple(forms)

@@ -123,15 +123,18 @@ def train(request: TrainRequest) -> TrainReport:
     if not run:
         return TrainReport(holds=True, verdict="", run={}, folder=out)
     model = out / "model.safetensors"
+    refused: tuple[str, ...] = ()
     if given is not None and not isinstance(given, Net):
-        notes += save_integers(model, given, pictures.images.shape[2:], run)
+        refused = save_integers(model, given, pictures.images.shape[2:], run)
     elif model.exists():
-        notes += add_integers(model)
+        refused = add_integers(model)
+    for note in refused:
+        request.progress(note)
     accuracy = f", {run['test_accuracy']:.2%} on {run['test_data']}" if "test_accuracy" in run else ""
     return TrainReport(
         holds=True,
         verdict=f"trained: {run['epochs']} epochs{accuracy}",
-        notes=notes,
+        notes=(*notes, *refused),
         run=run,
         folder=out,
         model=model if model.exists() else None,

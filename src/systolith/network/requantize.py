@@ -22,6 +22,10 @@ Epilogue = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 MOST_SHIFT = 40
 
 
+class _NoForm(BadInput):
+    """The thresholds are not those of a line rounded in the way asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Thresholds:
     """`code = low + #{k : sign*acc >= values[k-1]}`.
@@ -108,9 +112,17 @@ def prove_thresholds(name: str, thresholds: Thresholds, epilogue: Epilogue) -> E
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """`code = low + clamp((acc*multiplier + bias) >> shift, 0, L)` per channel (arithmetic shift).
+    """`code = low + clamp((acc*multiplier + bias) >> shift, least, levels)` per channel (arithmetic shift).
 
-    All int64 (O,). `multiplier` is negative for a negative gain, 0 for a constant.
+    With `rounding` "even" in place of "floor": `code = clamp(rint((acc*multiplier + bias) / 2^shift), low + least,
+    low + levels)`, half to even.
+
+    Attributes:
+        multiplier, bias, shift: int64 (O,); the multiplier is negative for a negative gain, 0 for a constant.
+        levels: the number of codes less one; fewer where the layer's own function (ReLU6) stops below the last.
+        low: the smallest code of the format, 0 or -L.
+        rounding: "floor" or "even".
+        least: 0; more where the layer's own function (ReLU, in front of a signed quantizer) stops above the first.
     """
 
     multiplier: NDArray[np.int64]
@@ -118,13 +130,21 @@ class FixedPoint:
     shift: NDArray[np.int64]
     levels: int
     low: int = 0
+    rounding: str = "floor"
+    least: int = 0
 
     def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
         """Codes of accumulators (N, O, ...)."""
         shape = (1, -1, *[1] * (acc.ndim - 2))
         m, b, s = (a.reshape(shape) for a in (self.multiplier, self.bias, self.shift))
-        codes: NDArray[np.int64] = np.clip((acc.astype(np.int64) * m + b) >> s, 0, self.levels) + self.low
-        return codes
+        line = acc.astype(np.int64) * m + b
+        codes: NDArray[np.int64] = line >> s
+        if self.rounding == "even":
+            # What the shift drops, twice, against the divisor: more than half rounds up, half only to an even code.
+            twice, whole = 2 * (line - (codes << s)), np.int64(1) << s
+            codes += (twice > whole) | ((twice == whole) & (codes % 2 == 1))
+            return np.clip(codes, self.low + self.least, self.low + self.levels)
+        return np.clip(codes, self.least, self.levels) + self.low
 
     def bits(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> tuple[int, int, int]:
         """Signed widths of the multiplier, the bias, and `acc*multiplier + bias` over the accumulator's range."""
@@ -140,14 +160,25 @@ def to_fixed_point(name: str, thresholds: Thresholds, multiplier_bits: int = 32)
     """The smallest exact (M, B, S) of every channel: least S, then |M|, then |B|.
 
     For a given S, `M*T[k] + B >= k<<S` (where T[k] is reached) and `M*(T[k]-1) + B < k<<S` (where it is not reached at
-    once) bound B from below and above; each pair of them bounds M, so only S is searched.
+    once) bound B from below and above; each pair of them bounds M, so only S is searched. Where a channel has no such
+    form, all are clamped to the codes that there are (a ReLU or ReLU6 in the function), and where that is not enough
+    (half to even at exact ties, as power-of-two scales make them) rounded half to even.
 
     Raises:
-        BadInput: naming the channel, where M needs more than `multiplier_bits` signed bits, or no affine form exists.
+        BadInput: naming the channel, where M needs more than `multiplier_bits` signed bits, or no form exists.
     """
-    found = [_channel(name, o, thresholds, multiplier_bits) for o in range(len(thresholds.values))]
-    m, b, s = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
-    return FixedPoint(m, b, s, thresholds.values.shape[1], thresholds.low)
+    t, levels, refusal = thresholds, thresholds.values.shape[1], ""
+    lo, hi = (side[:, None] for side in t.mirrored_range())
+    least, most = int((t.values <= lo).sum(1).min()), int((t.values <= hi).sum(1).max())
+    for rounding, clamp in (("floor", (0, levels)), ("floor", (least, most)), ("even", (least, most))):
+        try:
+            found = [_channel(name, o, t, multiplier_bits, rounding, *clamp) for o in range(len(t.values))]
+        except _NoForm as error:
+            refusal = refusal or str(error)
+            continue
+        m, b, s = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
+        return FixedPoint(m, b, s, clamp[1], t.low, rounding, clamp[0])
+    raise BadInput(refusal)
 
 
 def requantize(
@@ -179,68 +210,91 @@ def requantize(
     return thresholds if form == "thresholds" else to_fixed_point(name, thresholds, multiplier_bits)
 
 
-def _channel(name: str, channel: int, thresholds: Thresholds, multiplier_bits: int) -> tuple[int, int, int]:
-    t = thresholds.values[channel]
-    sign = int(thresholds.sign[channel])
+def _channel(
+    name: str, channel: int, thresholds: Thresholds, multiplier_bits: int, rounding: str, least: int, most: int
+) -> tuple[int, int, int]:
+    sign, t = int(thresholds.sign[channel]), thresholds.values[channel][least:most]
     lo, hi = (int(side[channel]) for side in thresholds.mirrored_range())
-    k = np.arange(1, len(t) + 1, dtype=np.int64)
-    at_least = t <= hi  # M*T[k] + B >= k<<S
-    below = t > lo  # M*(T[k]-1) + B <= (k<<S) - 1
-    up_t, up_k = _hull(t[at_least], k[at_least], 1)
-    down_t, down_k = _hull(t[below] - 1, k[below], -1)
-    # Pairs: (j<<S) - 1 - M*down[j] >= (k<<S) - M*up[k], that is M*(down[j] - up[k]) <= ((j - k)<<S) - 1.
-    slope = (down_t[:, None] - up_t[None, :]).reshape(-1)
-    rise = (down_k[:, None] - up_k[None, :]).reshape(-1)
+    # Where T[k] is reached, M*T[k] + B is at least its height plus `up`; where it is not at once, M*(T[k]-1) + B is at
+    # most that plus `down`. A shift: height k<<S, all below rounds down. Half to even: (2k - 1)<<(S - 1), the tie
+    # between k - 1 and k, which goes to the even one of them. `level` is the height in halves of 1<<S.
+    k = np.arange(least + 1, most + 1, dtype=np.int64)
+    if rounding == "floor":
+        level, up, down = 2 * k, np.zeros_like(k), np.full_like(k, -1)
+    else:
+        odd = (k + thresholds.low) % 2
+        level, up, down = 2 * (k + thresholds.low) - 1, odd, odd - 1
+    at_least, below = t <= hi, t > lo
+    up_t, up_k, up_c = _hull(t[at_least], level[at_least], up[at_least], 1)
+    down_t, down_k, down_c = _hull(t[below] - 1, level[below], down[below], -1)
+
+    def height(halves: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
+        return (halves << shift) >> 1  # exact: halves are even, or the shift is at least 1
+
+    # Every pair of one of each bounds M: M*slope <= height(rise) + spare.
+    slope, rise, spare = (
+        (one[:, None] - other[None, :]).reshape(-1) for one, other in ((down_t, up_t), (down_k, up_k), (down_c, up_c))
+    )
     flat, rising, falling = slope == 0, slope > 0, slope < 0
-    if (rise[flat] <= 0).any() or not _has_slope(slope, rise):
-        raise BadInput(f"{name}, channel {channel}: no affine form, its thresholds are not those of a rounded line")
-    for shift in range(MOST_SHIFT + 1):
-        room = (rise << shift) - 1
-        most = min((room[rising] // slope[rising]).tolist(), default=None)
-        least = max((-(room[falling] // -slope[falling])).tolist(), default=None)
-        if most is not None and least is not None and least > most:
+    never = flat & ((rise < 0) | ((rise == 0) & (spare < 0)))
+    if never.any() or not _has_slope(slope, rise, spare):
+        raise _NoForm(f"{name}, channel {channel}: no affine form, its thresholds are not those of a rounded line")
+    for shift in range(0 if rounding == "floor" else 1, MOST_SHIFT + 1):
+        room = height(rise, shift) + spare
+        if (room[flat] < 0).any():
             continue
-        m = max(0, least or 0) if least is not None else min(0, most or 0)
-        if most is not None and m > most:
-            m = most
-        b_least = max(((up_k << shift) - m * up_t).tolist(), default=None)
-        b_most = min(((down_k << shift) - 1 - m * down_t).tolist(), default=None)
+        steepest = min((room[rising] // slope[rising]).tolist(), default=None)
+        flattest = max((-(room[falling] // -slope[falling])).tolist(), default=None)
+        if steepest is not None and flattest is not None and flattest > steepest:
+            continue
+        m = max(0, flattest or 0) if flattest is not None else min(0, steepest or 0)
+        if steepest is not None and m > steepest:
+            m = steepest
+        b_least = max((height(up_k, shift) + up_c - m * up_t).tolist(), default=None)
+        b_most = min((height(down_k, shift) + down_c - m * down_t).tolist(), default=None)
         b = max(0, b_least) if b_least is not None and b_least > 0 else 0
         if b_most is not None and b > b_most:
             b = b_most
-        if least_signed_bits(min(sign * m, 0), max(sign * m, 0)) > multiplier_bits:
-            bits = least_signed_bits(min(sign * m, 0), max(sign * m, 0))
+        bits = least_signed_bits(min(sign * m, 0), max(sign * m, 0))
+        if bits > multiplier_bits:
             raise BadInput(f"{name}, channel {channel}: the multiplier needs {bits} bits, given {multiplier_bits}")
         return sign * m, b, shift
     raise BadInput(f"{name}, channel {channel}: needs a shift of more than {MOST_SHIFT} bits")
 
 
-def _hull(t: NDArray[np.int64], k: NDArray[np.int64], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The vertices of the upper (side 1) or lower (-1) hull of the points (t, k), t ascending.
+def _hull(
+    t: NDArray[np.int64], level: NDArray[np.int64], extra: NDArray[np.int64], side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The vertices of the upper (side 1) or lower (-1) hull of the points (t, level) of each `extra`, t ascending.
 
-    For every M and S the largest of `(k<<S) - M*t` (the smallest, for the lower hull) is at one of them, so the others
-    bound nothing.
+    For every M and S the largest of `(level<<S) - M*t` (the smallest, for the lower hull) is at one of them, so the
+    others of the same `extra` bound nothing.
     """
-    kept: list[tuple[int, int]] = []
-    for x, y in zip(t.tolist(), k.tolist(), strict=True):
-        if kept and kept[-1][0] == x:
-            if side * (y - kept[-1][1]) <= 0:
-                continue
-            kept.pop()
-        while len(kept) > 1:
-            (x0, y0), (x1, y1) = kept[-2:]
-            if side * ((y1 - y0) * (x - x0) - (y - y0) * (x1 - x0)) > 0:
-                break
-            kept.pop()
-        kept.append((x, y))
-    points = np.array(kept, dtype=np.int64).reshape(-1, 2)
-    return points[:, 0], points[:, 1]
+    kept: list[tuple[int, int, int]] = []
+    for c in sorted({*extra.tolist()}):
+        start = len(kept)
+        for x, y in zip(t[extra == c].tolist(), level[extra == c].tolist(), strict=True):
+            if len(kept) > start and kept[-1][0] == x:
+                if side * (y - kept[-1][1]) <= 0:
+                    continue
+                kept.pop()
+            while len(kept) > start + 1:
+                (x0, y0, _), (x1, y1, _) = kept[-2:]
+                if side * ((y1 - y0) * (x - x0) - (y - y0) * (x1 - x0)) > 0:
+                    break
+                kept.pop()
+            kept.append((x, y, c))
+    points = np.array(kept, dtype=np.int64).reshape(-1, 3)
+    return points[:, 0], points[:, 1], points[:, 2]
 
 
-def _has_slope(slope: NDArray[np.int64], rise: NDArray[np.int64]) -> bool:
-    """Whether some real m has m*slope < rise for every pair: the limit of the integer conditions for large S."""
-    upper = [(int(r), int(c)) for r, c in zip(rise[slope > 0], slope[slope > 0], strict=True)]
-    lower = [(-int(r), -int(c)) for r, c in zip(rise[slope < 0], slope[slope < 0], strict=True)]
+def _has_slope(slope: NDArray[np.int64], rise: NDArray[np.int64], spare: NDArray[np.int64]) -> bool:
+    """Whether some real m has m*slope < rise for every pair, or = rise where there is something to spare: the limit of
+    the integer conditions for large S."""
+    upper = [(Fraction(int(r), int(c)), int(e)) for r, c, e in zip(rise, slope, spare, strict=True) if c > 0]
+    lower = [(Fraction(int(r), int(c)), int(e)) for r, c, e in zip(rise, slope, spare, strict=True) if c < 0]
     if not upper or not lower:
         return True
-    return max(Fraction(a, c) for a, c in lower) < min(Fraction(a, c) for a, c in upper)
+    # The strictest of the bounds at the same place counts.
+    (most, above), (least, under) = min(upper), max(lower, key=lambda bound: (bound[0], -bound[1]))
+    return least < most or (least == most and above >= 0 and under >= 0)

@@ -254,12 +254,23 @@ def quant_layer(model: nn.Module, name: str) -> QuantConv2d | QuantLinear:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, batch: Tensor) -> None:
+def calibrate(model: nn.Module, batch: Tensor, *, keep_norms: bool = False) -> None:
     """Set every activation clip value from the data that `batch` brings to it, front to back, in one pass.
 
-    The pass is one of training, so batch norms take the batch's statistics; every module is left in the mode in which
-    it was found.
+    The pass is one of training (without dropout), so batch norms take the batch's statistics; every module is left in
+    the mode in which it was found.
+
+    Args:
+        model: of our layers, or whatever `quantize` made.
+        batch: what the model takes: uint8 pictures (N, C, H, W); some hundreds for post-training quantization.
+        keep_norms: batch norms use the statistics that they have, and keep them.
+
+    Examples:
+        >>> import torch, systolith as sl
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3))
+        >>> sl.calibrate(sl.quantize(net)[0], torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8))
     """
+    still = (nn.modules.dropout._DropoutNd, *((nn.modules.batchnorm._BatchNorm,) if keep_norms else ()))
 
     def set_alpha(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         # An add has two operands and one quantizer.
@@ -270,7 +281,10 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     hooks = [layer.register_forward_pre_hook(set_alpha, with_kwargs=True) for layer in quantized]
     modes = {module: module.training for module in model.modules()}
     try:
-        model.train()(batch)
+        model.train()
+        for module in modes:
+            module.training &= not isinstance(module, still)
+        model(batch)
     finally:
         for module, training in modes.items():
             module.training = training

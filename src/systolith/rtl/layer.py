@@ -152,12 +152,16 @@ def store(mapping: Mapping, requantize: Thresholds | FixedPoint, code_bits: int)
     """A word of bits for each lane of each oc_tile, as `sfp_lane.sv` reads it; lanes without a channel give code 0.
 
     Raises:
-        BadInput: more thresholds than the codes have, or (M, B, S) that do not fit the core's.
+        BadInput: more thresholds than the codes have, or (M, B, S) that do not fit the core's or round half to even.
     """
     name, levels, wide = mapping.conv.name, (1 << code_bits) - 1, mapping.spec.psum_bits + 1
     width = max(levels * wide + 1, M_BITS + B_BITS + S_BITS)
     if isinstance(requantize, FixedPoint) and requantize.levels != levels:
         raise BadInput(f"{name}: codes up to {requantize.levels}: the core's fixed point clamps at {levels}")
+    if isinstance(requantize, FixedPoint) and requantize.least:
+        raise BadInput(f"{name}: codes from {requantize.least} up: the core's fixed point clamps at 0")
+    if isinstance(requantize, FixedPoint) and requantize.rounding != "floor":
+        raise BadInput(f"{name}: half to even has no (M, B, S) that the core's shift rounds: expected rounding up")
     given = 0 if isinstance(requantize, FixedPoint) else requantize.values.shape[1]
     if given > levels:
         raise BadInput(f"{name}: {given} thresholds a channel: codes of {code_bits} bits have {levels}")
