@@ -5,7 +5,7 @@
 By task:
 
     a network      load, read_picture, evaluate, train, quantize, calibrate
-    its integers   recover, lower, verify, import_model, Network, Conv
+    its integers   recover, lower, verify, import_model, export, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
     your RTL       check, grade, cosim
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from systolith.flows.convert import convert
     from systolith.flows.cosim import cosim
     from systolith.flows.evaluate import evaluate
+    from systolith.flows.export import export
     from systolith.flows.grade import grade
     from systolith.flows.import_model import import_model
     from systolith.flows.lower import lower
@@ -59,6 +60,7 @@ __all__ = [
     "convert",
     "cosim",
     "evaluate",
+    "export",
     "find_layout",
     "grade",
     "import_model",

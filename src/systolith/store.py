@@ -175,12 +175,12 @@ def shipped_models() -> dict[str, Path]:
 
 
 def model_path(name: str) -> Path:
-    """The file that `name` stands for: a shipped model, a `.safetensors` or a `.pt` path."""
+    """The file that `name` stands for: a shipped model, or the path of a file of any kind that holds one."""
     shipped = shipped_models()
     if name in shipped:
         return shipped[name]
     path = Path(name)
-    if path.suffix in (".safetensors", ".pt") or path.exists():
+    if path.suffix in (".safetensors", ".pt", ".npz", ".onnx") or path.exists():
         if not path.is_file():
             raise BadInput(f"{name}: no such model file")
         return path
@@ -191,7 +191,7 @@ def is_checkpoint(path: Path) -> bool:
     """Whether the file is a checkpoint (a zip, as torch.save writes, or called as one) and not a model file."""
     try:
         with path.open("rb") as file:
-            return file.read(2) == b"PK" or path.suffix in (".pt", ".pth", ".tar")
+            return (file.read(2) == b"PK" and path.suffix != ".npz") or path.suffix in (".pt", ".pth", ".tar")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lower": {"fixed_point": True},
     "evaluate": {"data": "pictures"},
     "import": {"file": Path("net.onnx"), "out": Path("net.safetensors"), "limit": 2},
+    "export": {"model": "vgg16-w4a4-s8", "form": "npz", "out": Path("net.npz")},
     "train": {"recipe": "smoke", "data": "pictures", "out": Path("trained"), "changes": ["epochs=1"], "holdout": 0},
     "info": {"model": "vgg16-w4a4-s8"},
     "info all": {},
@@ -65,6 +66,7 @@ KEYS = {
     "lower": "model steps channels points fixed_point files",
     "evaluate": "accuracy standard_error correct total per_class classes confusion model data images_per_s run",
     "import": "file kind steps images pictures equalities runtime ties files",
+    "export": "model form images how equalities without_fixed_point files",
     "train": "recipe stands_on data classes train_pictures epochs chosen_epoch holdout_pictures holdout_accuracy "
     "seconds precision version torch test_data test_correct test_total test_accuracy folder",
     "info": "model run array layers integer_network",

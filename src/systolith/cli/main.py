@@ -14,6 +14,7 @@ from systolith.cli import (
     convert,
     cosim,
     evaluate,
+    export,
     grade,
     import_model,
     info,
@@ -64,6 +65,7 @@ COMMANDS = (
     evaluate.evaluate,
     import_model.import_model,
     lower.lower,
+    export.export,
     verify.verify,
     train.train,
 )

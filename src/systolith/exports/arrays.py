@@ -53,8 +53,9 @@ ORDER = {
     "channels of group g take the input channels of group g alone; padding is vertical, horizontal or top, bottom, "
     "left, right",
     "Linear": "acc[o] = bias[o] + sum over i of in[i]*weight[o][i]",
-    "Requantize": "code = low + the number of k with sign[c]*acc >= thresholds[c][k]; where M, B, S are given also "
-    "code = low + clamp((acc*multiplier[c] + fixed_bias[c]) >> shift[c], 0, levels), the shift arithmetic",
+    "Requantize": "code = low + the number of k with sign[c]*acc >= thresholds[c][k]; where M, B, S are given, "
+    "with line = acc*multiplier[c] + fixed_bias[c], also code = low + clamp(line >> shift[c], least, most), the shift "
+    "arithmetic; of rounding even code = clamp(rint(line / 2^shift[c]), low + least, low + most), half to even",
     "MaxPool": "the largest code of the window; outside the map counts for nothing",
     "AvgPool": "the sum of the window, without a division",
     "Add": "gains[0]*first + gains[1]*second",
@@ -149,7 +150,9 @@ def description(network: IntegerNetwork) -> dict[str, Any]:
     for step in network.steps:
         value = network.values[step.name]
         makes = {"shape": list(value.shape), "codes": value.is_codes, "result": _of(value.format)}
-        facts = _facts(step.node)[0]
+        facts, form = _facts(step.node)[0], fixed_point(step.node)
+        if isinstance(form, FixedPoint):
+            facts["fixed_point"] = {"rounding": form.rounding, "least": form.least, "most": form.levels}
         steps.append(
             {"kind": type(step.node).__name__, "name": step.name, "inputs": list(step.inputs), **facts, **makes}
         )

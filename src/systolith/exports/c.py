@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.equality import Equality, compare
-from systolith.exports.arrays import ORDER, arrays_of, compare_named, without_fixed_point
+from systolith.exports.arrays import ORDER, arrays_of, compare_named, fixed_point, without_fixed_point
 from systolith.formats import BadInput
 from systolith.network import reference
 from systolith.network.graph import Requantize, sides
 from systolith.network.integer import IntegerNetwork, Step
+from systolith.network.requantize import FixedPoint
 from systolith.version import __version__
 
 LOOP = Path(__file__).parent / "loop"
@@ -59,7 +60,7 @@ struct step {
     int64_t gains[2];
     int low, levels;                                     /* of codes: the least, and how many more there are */
     int table, weight, bias, thresholds, sign;           /* places in ARRAYS; 0: none */
-    int multiplier, fixed_bias, shift;
+    int multiplier, fixed_bias, shift, even, least, most; /* even: rounded half to even, else down */
 };
 
 const char *network_load(const char *folder);  /* NULL, or the name of what could not be loaded */
@@ -110,9 +111,12 @@ def compiler() -> str | None:
 
 
 def run_c(
-    network: IntegerNetwork, folder: Path, pixels: NDArray[np.uint8], fixed_point: bool = False
+    network: IntegerNetwork, folder: Path, pixels: NDArray[np.uint8], shifted: bool = False
 ) -> dict[str, NDArray[np.int64]]:
     """Compile the loop in `folder`, outside of it, and run it: the result of every step, int64 (N, ...), by name.
+
+    Args:
+        shifted: codes by (M, B, S) where there is one, not by thresholds.
 
     Raises:
         BadInput: no compiler, or one that fails, or a program that does.
@@ -123,7 +127,7 @@ def run_c(
     with tempfile.TemporaryDirectory(prefix="systolith") as temporary:
         place = Path(temporary)
         program, raw, dump = place / "network", place / "pixels.raw", place / "dump.bin"
-        more = ["-DFIXED_POINT"] if fixed_point else []
+        more = ["-DFIXED_POINT"] if shifted else []
         sources = [str(folder / name) for name in ("network.c", "main.c")]
         pixels.tofile(raw)
         _call([found, "-std=c99", "-O2", *STRICT, *more, "-o", str(program), *sources])
@@ -143,10 +147,10 @@ def compare_c(network: IntegerNetwork, folder: Path, pixels: NDArray[np.uint8]) 
     """Every step of the compiled loop, codes by thresholds and by fixed point, against the reference."""
     expected = reference.run(network, pixels, *(step.name for step in network.steps))
     equalities = []
-    for fixed_point, how in ((False, "thresholds"), (True, "(M, B, S)")):
-        if fixed_point and len(without_fixed_point(network)) == len(network.requantizes):
+    for shifted, how in ((False, "thresholds"), (True, "(M, B, S)")):
+        if shifted and len(without_fixed_point(network)) == len(network.requantizes):
             continue
-        found = run_c(network, folder, pixels, fixed_point)
+        found = run_c(network, folder, pixels, shifted)
         equalities += [
             compare(f"{name} in C, by {how}", expected[name], found[name], ("picture", "channel", "i", "j"))
             for name in expected
@@ -282,6 +286,9 @@ def _step(network: IntegerNetwork, step: Step, places: Mapping[str, int], first:
         facts["groups"] = node.groups
     if isinstance(node, Requantize):
         facts |= {"low": node.thresholds.low, "levels": node.thresholds.values.shape[1]}
+        form = fixed_point(node)
+        if isinstance(form, FixedPoint):
+            facts |= {"even": int(form.rounding == "even"), "least": form.least, "most": form.levels}
     wide = [n for key, v in facts.items() if key not in ("name", "kind", "gains") for n in np.ravel(v).tolist()]
     if max(map(abs, wide)) > MOST_INT or c * h * w > MOST_INT:
         raise BadInput(f"{step.name}: a dimension of more than 31 bits, which C's int may not hold")

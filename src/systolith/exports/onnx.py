@@ -68,21 +68,29 @@ def to_onnx(network: IntegerNetwork, watch: bool = False) -> onnx.ModelProto:
     graph = _Graph(names)
     for step in network.steps:
         _put(graph, network, step)
-    watched = [name for name in network.requantizes if watch and name not in network.outputs]
-    outputs = [
-        _info(graph.result(name), _type_of(network.values[name]), network.values[name].shape)
-        for name in (*network.outputs, *watched)
-    ]
+    outputs = [_of_step(network, name, graph.result(name)) for name in network.outputs]
     if network.classifies:
-        outputs.insert(len(network.outputs), _info("class", np.int64, ()))
+        outputs.append(_info("class", np.int64, ()))
     pixels = _info("pixels", np.uint8, network.values[network.input.name].shape)
-    return helper.make_model(
+    model = helper.make_model(
         helper.make_graph(graph.nodes, "integer network", [pixels], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="systolith",
         producer_version=__version__,
     )
+    return watched(model, network) if watch else model
+
+
+def watched(model: onnx.ModelProto, network: IntegerNetwork) -> onnx.ModelProto:
+    """`model`, made of the network, with the codes of every `Requantize` as outputs too."""
+    names = [name for name in network.requantizes if name not in network.outputs]
+    model.graph.output.extend(_of_step(network, name, name) for name in names)
+    return model
+
+
+def _of_step(network: IntegerNetwork, step: str, tensor: str) -> onnx.ValueInfoProto:
+    return _info(tensor, _type_of(network.values[step]), network.values[step].shape)
 
 
 def save_onnx(network: IntegerNetwork, path: Path) -> None:

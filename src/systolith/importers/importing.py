@@ -47,6 +47,10 @@ def import_onnx(path: Path, mean: Sequence[float] = (), std: Sequence[float] = (
     model = read_onnx(path)
     kinds = {node.op_type for node in model.graph.node}
     kind = "QDQ" if kinds & set(qdq.QUANTIZERS) else "QONNX"
+    if kinds & {"ConvInteger", "MatMulInteger"}:
+        raise BadInput(
+            f"{path}: integer operators, which hold no quantizers: a model exported as qdq, qonnx or npz is read again"
+        )
     if not kinds & {*qdq.QUANTIZERS, *qonnx.QUANTIZERS}:
         raise BadInput(f"{path}: holds no quantizers: expected QONNX (Quant) or QuantizeLinear and DequantizeLinear")
     graph = open_graph(model, path)

@@ -67,6 +67,8 @@ def load_any(
         BadInput: no such file, or one that cannot be taken.
     """
     path = model_path(name)
+    if path.suffix == ".npz":
+        raise BadInput(f"{path}: holds only the integers of a network; expected the trained model they were made from")
     foreign = _foreign(path, mean, std, weight_bits, act_bits)
     if foreign is None:
         model, run = load_own(name)

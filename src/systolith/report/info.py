@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from systolith.flows.info import InfoReport, LayerOnArray
+from systolith.flows.info import InfoReport
 from systolith.report.parts import Part, Rows, Table
 from systolith.steps.common import NODE_HEADINGS
+from systolith.steps.sitting import LayerOnArray
 
 
 def text(report: InfoReport) -> list[Part]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping, Schedule
 from systolith.array.spec import parse_size
+from systolith.exports.arrays import read_arrays
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
 from systolith.network.file import network_of
@@ -93,6 +94,8 @@ def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]
 def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
     """The integer network in a model's file, None where it holds none, and the metadata of the run."""
     path = model_path(model)
+    if path.suffix == ".npz":
+        return read_arrays(path), {"recipe": f"the arrays of {path.name}"}
     if path.suffix == ".onnx" or is_checkpoint(path):
         return None, {}
     file = load_model_file(path)

@@ -24,7 +24,7 @@ def predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapp
     from systolith.training.loop import predict
 
     path = model_path(model)
-    if path.suffix == ".safetensors" and not load_model_file(path).config:
+    if path.suffix == ".npz" or (path.suffix == ".safetensors" and not load_model_file(path).config):
         from systolith.network.execute import classify, plan
 
         network, run = stored_network(model)

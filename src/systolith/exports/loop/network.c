@@ -117,11 +117,22 @@ static int64_t by_thresholds(const struct step *s, int channel, int64_t acc)
     return code;
 }
 
+static int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
 static int64_t by_fixed_point(const struct step *s, int channel, int64_t acc)
 {
-    int64_t code = acc * arrays[s->multiplier][channel] + arrays[s->fixed_bias][channel];
-    code = floor_shift(code, (int)arrays[s->shift][channel]);
-    return s->low + (code < 0 ? 0 : code > s->levels ? s->levels : code);
+    int64_t line = acc * arrays[s->multiplier][channel] + arrays[s->fixed_bias][channel];
+    int64_t whole = (int64_t)1 << arrays[s->shift][channel];
+    int64_t code = floor_shift(line, (int)arrays[s->shift][channel]);
+    if (s->even) { /* what the shift drops, twice, against the divisor */
+        int64_t twice = 2 * (line - code * whole);
+        code += twice > whole || (twice == whole && code & 1);
+        return clamp(code, s->low + s->least, s->low + s->most);
+    }
+    return s->low + clamp(code, s->least, s->most);
 }
 
 static void requantize(const struct step *s, const int64_t *in, int64_t *out)
