@@ -65,13 +65,13 @@ def to_onnx(network: IntegerNetwork, watch: bool = False) -> onnx.ModelProto:
 
     last = network.steps[-1]
     names = {last.name: "class", last.inputs[0]: "logits"} if network.classifies else {}
-    graph = _Graph(names)
+    graph = Graph(names)
     for step in network.steps:
         _put(graph, network, step)
     outputs = [_of_step(network, name, graph.result(name)) for name in network.outputs]
     if network.classifies:
-        outputs.append(_info("class", np.int64, ()))
-    pixels = _info("pixels", np.uint8, network.values[network.input.name].shape)
+        outputs.append(info_of("class", np.int64, ()))
+    pixels = info_of("pixels", np.uint8, network.values[network.input.name].shape)
     model = helper.make_model(
         helper.make_graph(graph.nodes, "integer network", [pixels], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -90,7 +90,7 @@ def watched(model: onnx.ModelProto, network: IntegerNetwork) -> onnx.ModelProto:
 
 
 def _of_step(network: IntegerNetwork, step: str, tensor: str) -> onnx.ValueInfoProto:
-    return _info(tensor, _type_of(network.values[step]), network.values[step].shape)
+    return info_of(tensor, _type_of(network.values[step]), network.values[step].shape)
 
 
 def save_onnx(network: IntegerNetwork, path: Path) -> None:
@@ -120,13 +120,13 @@ def run_onnx(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> dict[str, NDA
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches, strict=True), strict=True)}
 
 
-class _Graph:
+class Graph:
     """The nodes and constants so far; every tensor has one name."""
 
-    def __init__(self, names: dict[str, str]) -> None:
+    def __init__(self, names: dict[str, str] | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self._names = names  # of steps whose result is called otherwise than they are
+        self._names = names or {}  # of steps whose result is called otherwise than they are
         self._taken = {"pixels"}
 
     def result(self, step: str) -> str:
@@ -140,7 +140,7 @@ class _Graph:
         self.nodes.append(helper.make_node(op, inputs, [self._free(name)], name=name, **attributes))
         return name
 
-    def constant(self, name: str, values: Any, dtype: type[np.integer]) -> str:
+    def constant(self, name: str, values: Any, dtype: type[np.number]) -> str:
         """Add a constant; returns `name`."""
         from onnx import numpy_helper
 
@@ -160,7 +160,7 @@ class _Graph:
         return name
 
 
-def _put(graph: _Graph, network: IntegerNetwork, step: Step) -> None:
+def _put(graph: Graph, network: IntegerNetwork, step: Step) -> None:
     """Add the operators of one step."""
     node, name, value = step.node, graph.result(step.name), network.values[step.name]
     _require_widths(step, value, [network.values[i] for i in step.inputs])
@@ -171,7 +171,7 @@ def _put(graph: _Graph, network: IntegerNetwork, step: Step) -> None:
     elif isinstance(node, Requantize):
         _requantize(graph, name, node, taken[0], len(value.shape))
     elif isinstance(node, Conv):
-        where = _window(node.kernel, node.stride, node.padding) | {"dilations": node.dilation, "group": node.groups}
+        where = window_of(node.kernel, node.stride, node.padding) | {"dilations": node.dilation, "group": node.groups}
         product = name if node.bias is None else f"{name}/product"
         _product(graph, product, "ConvInteger", taken[0], node.weight, node.weight_format, **where)
         if node.bias is not None:
@@ -181,13 +181,13 @@ def _put(graph: _Graph, network: IntegerNetwork, step: Step) -> None:
         product = _product(graph, f"{name}/product", "MatMulInteger", taken[0], node.weight.T, node.weight_format)
         graph.node(name, "Add", product, graph.constant(f"{name}/bias", node.bias, np.int32))
     elif isinstance(node, MaxPool):
-        where = _window(node.kernel, node.stride) | {"dilations": node.dilation}
+        where = window_of(node.kernel, node.stride) | {"dilations": node.dilation}
         taken = [(_surrounded(graph, name, node, taken[0]), taken[0][1])]
         _narrowed(graph, name, value, taken, lambda called, of: graph.node(called, "MaxPool", of[0], **where))
     elif isinstance(node, AvgPool):
         # A sum is a convolution with ones, each channel on its own; ONNX's AveragePool takes floats only.
         ones = np.ones((value.shape[0], 1, *node.kernel), np.uint8)
-        where = _window(node.kernel, node.stride) | {"group": value.shape[0]}
+        where = window_of(node.kernel, node.stride) | {"group": value.shape[0]}
         _product(graph, name, "ConvInteger", taken[0], ones, IntFormat(8, False), **where)
     elif isinstance(node, Add):
         dtype = _type_of(value)
@@ -214,7 +214,7 @@ def _put(graph: _Graph, network: IntegerNetwork, step: Step) -> None:
         graph.node(name, "ArgMax", tensor, axis=1, keepdims=0)
 
 
-def _table(graph: _Graph, name: str, node: Input) -> None:
+def _table(graph: Graph, name: str, node: Input) -> None:
     index, rows = graph.cast(f"{name}/pixels", "pixels", np.int32), node.table
     if (rows == rows[0]).all():
         rows = rows[:1]
@@ -225,7 +225,7 @@ def _table(graph: _Graph, name: str, node: Input) -> None:
     graph.node(name, "Gather", table, index, axis=0)
 
 
-def _requantize(graph: _Graph, name: str, node: Requantize, taken: tuple[str, Value], rank: int) -> None:
+def _requantize(graph: Graph, name: str, node: Requantize, taken: tuple[str, Value], rank: int) -> None:
     """Every accumulator against every threshold of its channel; a product with ones counts those it reaches."""
     acc, value = taken
     if value.is_codes:
@@ -250,7 +250,7 @@ def _requantize(graph: _Graph, name: str, node: Requantize, taken: tuple[str, Va
     graph.cast(name, count, _code_type(node.format))
 
 
-def _surrounded(graph: _Graph, name: str, node: MaxPool, taken: tuple[str, Value]) -> str:
+def _surrounded(graph: Graph, name: str, node: MaxPool, taken: tuple[str, Value]) -> str:
     """The map with the least code around it: ONNX's own padding may not be as large as the kernel."""
     tensor, value = taken
     if not any(node.padding):
@@ -262,7 +262,7 @@ def _surrounded(graph: _Graph, name: str, node: MaxPool, taken: tuple[str, Value
 
 
 def _narrowed(
-    graph: _Graph,
+    graph: Graph,
     name: str,
     value: Value,
     taken: list[tuple[str, Value]],
@@ -277,7 +277,7 @@ def _narrowed(
 
 
 def _product(
-    graph: _Graph,
+    graph: Graph,
     name: str,
     op: str,
     act: tuple[str, Value],
@@ -329,7 +329,7 @@ def _require_widths(step: Step, value: Value, taken: list[Value]) -> None:
             raise BadInput(f"{step.name}: accumulators of {least}..{most}, where ONNX's have 32 bits")
 
 
-def _window(kernel: Pair, stride: Pair, padding: Pair | Sides = (0, 0)) -> dict[str, Any]:
+def window_of(kernel: Pair, stride: Pair, padding: Pair | Sides = (0, 0)) -> dict[str, Any]:
     top, bottom, left, right = sides(padding)
     return {"kernel_shape": kernel, "strides": stride, "pads": (top, left, bottom, right)}
 
@@ -345,7 +345,7 @@ def _type_of(value: Value) -> type[np.integer]:
     return np.int32 if max(int(value.hi.max()), -int(value.lo.min())) < INT32.max else np.int64
 
 
-def _info(name: str, dtype: type[np.integer], shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+def info_of(name: str, dtype: type[np.number], shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     from onnx import helper
 
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["N", *shape])

@@ -10,7 +10,7 @@ import torch
 from systolith.formats import BadInput
 from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.importers.qonnx import weight_of
-from systolith.quant.foreign import ScaledAct
+from systolith.quant.foreign import ScaledAct, format_of
 
 RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 RANGES |= {"uint4": (0, 15), "int4": (-8, 7)}
@@ -36,7 +36,18 @@ def quantize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) ->
     if scale.size != 1 or zero.size != 1:
         raise BadInput(f"{name}: activations are quantized by one scale and one zero point for all channels")
     scaled = torch.from_numpy(scale.astype(np.float32).reshape(1).copy())
-    return walk.quantize(node, x, ScaledAct(scaled, int(zero.reshape(-1)[0]), low, high, "ROUND", True))
+    offset = int(zero.reshape(-1)[0])
+    return walk.quantize(node, x, ScaledAct(scaled, offset, *_narrowed(x, scaled, offset, low, high), "ROUND", True))
+
+
+def _narrowed(x: Act, scale: torch.Tensor, zero: int, low: int, high: int) -> tuple[int, int]:
+    """The range of the least format of the codes behind a Clip: how a file with types of 8 bits says that it needs 4."""
+    if x.node.target is not torch.clamp:
+        return low, high
+    given = ScaledAct(scale, zero, low, high, "ROUND", True)
+    ends = [torch.tensor(end if end is not None else side) for end, side in zip(x.node.args[1:], (-torch.inf, torch.inf))]
+    fmt = format_of(*(int(given.codes(end)) for end in ends))
+    return max(low, fmt.lo + zero), min(high, fmt.hi + zero)
 
 
 def dequantize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act | Weight:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from systolith.network.graph import Requantize
 from systolith.network.integer import Value
+from systolith.network.line import middle_line
 
 FP32_LIMIT = 1 << 24
 MOST_TABLE = 1 << 24
@@ -33,7 +34,7 @@ def code_dtype(value: Value) -> torch.dtype:
 
 def requantize_kernel(node: Requantize, acc: Value, result: Value) -> tuple[Kernel, str]:
     dtype = code_dtype(result)
-    slope, offset = _line(node)
+    slope, offset = middle_line(node.thresholds)
     for carrier in (torch.float32, torch.float64):
         if carrier == torch.float32 and reach_of(acc) > FP32_LIMIT:
             continue
@@ -70,36 +71,6 @@ def _affine(
         return _unrows(codes.add_(low) if low else codes, x)
 
     return kernel
-
-
-def _line(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(m, b) per channel with `code = low + clamp(floor(acc*m + b), 0, L)`, in the middle of what the thresholds leave.
-
-    With `u` a reached threshold and `d` the accumulator below one: `m*u[k] + b >= k` and `m*d[j] + b < j`; each pair
-    bounds m. Where no line exists what comes back is not one: the caller proves it.
-    """
-    t = node.thresholds
-    lo, hi = (side[:, None] for side in t.mirrored_range())
-    k = np.arange(1, t.values.shape[1] + 1, dtype=np.float64)
-    slopes, offsets = np.empty(len(t.values)), np.empty(len(t.values))
-    for o, values in enumerate(t.values):
-        up, down = values <= hi[o], values > lo[o]
-        u, d = values[up].astype(np.float64), values[down].astype(np.float64) - 1
-        run, rise = d[None, :] - u[:, None], k[down][None, :] - k[up][:, None]
-        most = np.divide(rise, run, out=np.full(run.shape, np.inf), where=run > 0).min(initial=np.inf)
-        least = np.divide(rise, run, out=np.full(run.shape, -np.inf), where=run < 0).max(initial=-np.inf)
-        m = _between(max(least, 0.0), most)  # rising, so that what holds at a threshold holds beyond it
-        b_least = (k[up] - m * u).max(initial=-np.inf)
-        b_most = (k[down] - m * d).min(initial=np.inf)
-        slopes[o], offsets[o] = m * int(t.sign[o]), _between(b_least, b_most)
-    return slopes, offsets
-
-
-def _between(least: float, most: float) -> float:
-    """A number well inside (least, most), either of which may be infinite."""
-    if np.isinf(least):
-        return 0.0 if np.isinf(most) else most - 0.5
-    return least + 0.5 if np.isinf(most) else (least + most) / 2
 
 
 def _equals_thresholds(node: Requantize, kernel: Kernel, acc_dtype: torch.dtype) -> bool:
