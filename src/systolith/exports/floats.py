@@ -8,7 +8,8 @@ the product and the sum are rounded one after the other (onnxruntime) or togethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -197,31 +198,32 @@ class _Writer:
     def _input(self, name: str, node: Input) -> None:
         thresholds = _table_thresholds(node)
         levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        slope, offset = _proved(node.name, thresholds, 1 / 255, lambda pixels: iter([levels[pixels]]))
-        line = self._line(name, "pixels", slope, offset)
-        ends = int(node.table.min()), int(node.table.max())
-        self.dialect.quantize(self.graph, name, line, ends, node.format, 1)
+        line = _proved(node.name, thresholds, 1 / 255, lambda pixels: [levels[pixels]])
+        self._quantized(name, "pixels", line, line.ends, node.format)
 
     def _requantize(self, step: Step, name: str, node: Requantize, taken: str) -> None:
         unit = _unit(self.network, step.inputs[0])
-        area = np.float32(round(1 / unit))
+        area, part = np.float32(round(1 / unit)), np.float32(unit)
+        line = _proved(
+            node.name, node.thresholds, unit, lambda acc: [acc.astype(np.float32) / area, acc.astype(np.float32) * part]
+        )
+        self._quantized(name, taken, line, node.code_range, node.format)
 
-        def floats(acc: NDArray[np.int64]) -> Iterator[Float]:
-            yield acc.astype(np.float32) / area
-            yield acc.astype(np.float32) * np.float32(unit)
+    def _quantized(self, name: str, taken: str, line: _Line, ends: tuple[int, int], fmt: IntFormat) -> None:
+        """The line as a batch norm, which takes gains of either sign a channel, and the quantizer."""
+        graph, zeros = self.graph, np.zeros(len(line.slope))
+        named = {"slope": line.slope, "offset": line.offset, "mean": zeros, "variance": zeros + 1}
+        constants = [graph.constant(f"{name}/{what}", values, np.float32) for what, values in named.items()]
+        z = graph.node(f"{name}/line", "BatchNormalization", taken, *constants, epsilon=0.0)
+        if line.ends != ends:
+            z = clip(graph, f"{name}/limited", z, line.ends)
+        self.dialect.quantize(graph, name, z, ends, fmt, 1)
 
-        slope, offset = _proved(node.name, node.thresholds, unit, floats)
-        line = self._line(name, taken, slope, offset)
-        self.dialect.quantize(self.graph, name, line, node.code_range, node.format, 1)
 
-    def _line(self, name: str, taken: str, slope: Float, offset: Float) -> str:
-        """A batch norm: it takes gains of either sign, a channel."""
-        graph, zeros = self.graph, np.zeros(len(slope))
-        constants = [
-            graph.constant(f"{name}/{what}", values, np.float32)
-            for what, values in (("slope", slope), ("offset", offset), ("mean", zeros), ("variance", zeros + 1))
-        ]
-        return graph.node(f"{name}/line", "BatchNormalization", taken, *constants, epsilon=0.0)
+def clip(graph: Graph, name: str, taken: str, ends: tuple[int, int]) -> str:
+    """Add a Clip; returns `name`."""
+    sides = [graph.constant(f"{name}/{what}", end, np.float32) for what, end in zip(("min", "max"), ends, strict=True)]
+    return graph.node(name, "Clip", taken, *sides)
 
 
 def _table_thresholds(node: Input) -> Thresholds:
@@ -240,33 +242,46 @@ def _table_thresholds(node: Input) -> Thresholds:
     return Thresholds(values.astype(np.int64), sign.astype(np.int8), *ends, low)
 
 
-def _proved(name: str, t: Thresholds, unit: float, floats: Any) -> tuple[Float, Float]:
-    """(slope, offset) fp32 (O,) with `code = clamp(rint(x*slope + offset))` for every accumulator, x being its float.
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """`code = clamp(rint(x*slope + offset), *ends)`, a channel, x being the accumulator's float."""
+
+    slope: Float
+    offset: Float
+    ends: tuple[int, int]
+
+
+def _proved(name: str, t: Thresholds, unit: float, floats: Callable[[NDArray[np.int64]], list[Float]]) -> _Line:
+    """The line that equals the thresholds at every accumulator.
 
     Args:
         unit: x is the accumulator times this,
-        floats: rounded in one of the ways that this yields.
+        floats: rounded in each of the ways that this gives.
 
     Raises:
         BadInput: naming the channel that has none.
     """
-    if t.values.shape[1] > MOST_LEVELS:
-        raise BadInput(f"{name}: {t.values.shape[1]:,} thresholds a channel: expected at most {MOST_LEVELS:,}")
-    m, b = middle_line(t, np.float32)
-    slope, offset = (m / unit).astype(np.float32), (b - 0.5 + t.low).astype(np.float32)
+    levels = t.values.shape[1]
+    if levels > MOST_LEVELS:
+        raise BadInput(f"{name}: {levels:,} thresholds a channel: expected at most {MOST_LEVELS:,}")
     lo, hi = (side[:, None] for side in t.mirrored_range())
     acc = t.sign.astype(np.int64)[:, None] * np.clip(np.concatenate([t.values - 1, t.values, lo, hi], axis=1), lo, hi)
-    expected = t.apply(acc[None])[0]
+    expected, every = t.apply(acc[None])[0], floats(acc)
     wrong = np.zeros(len(acc), dtype=bool)
-    for x in floats(acc):
-        one = x * slope[:, None] + offset[:, None]
-        other = (x.astype(np.float64) * slope[:, None].astype(np.float64) + offset[:, None]).astype(np.float32)
-        for z in (one, other):
-            codes = np.clip(np.rint(z), t.low, t.low + t.values.shape[1])
-            wrong |= (codes != expected).any(1)
-    if wrong.any():
-        raise BadInput(
-            f"{name}, channel {int(np.argmax(wrong))}: its thresholds are not those of a line rounded in fp32, "
-            "which is all that a quantizer behind floats can do; npz, c and onnx hold any"
-        )
-    return slope, offset
+    # All codes; then those that there are, where the layer's own function (a ReLU, ReLU6) stops before the quantizer.
+    for least, most in ((0, levels), (int((t.values <= lo).sum(1).min()), int((t.values <= hi).sum(1).max()))):
+        m, b = middle_line(replace(t, values=t.values[:, least:most]), np.float32)
+        slope, ends = (m / unit).astype(np.float32), (t.low + least, t.low + most)
+        offset = (b - 0.5 + ends[0]).astype(np.float32)
+        wrong[:] = False
+        for x in every:
+            apart = x * slope[:, None] + offset[:, None]
+            fused = (x.astype(np.float64) * slope[:, None].astype(np.float64) + offset[:, None]).astype(np.float32)
+            for z in (apart, fused):
+                wrong |= (np.clip(np.rint(z), *ends) != expected).any(1)
+        if not wrong.any():
+            return _Line(slope, offset, ends)
+    raise BadInput(
+        f"{name}, channel {int(np.argmax(wrong))}: its thresholds are not those of a line rounded in fp32, "
+        "which is all that a quantizer behind floats can do; npz, c and onnx hold any"
+    )

@@ -1,8 +1,7 @@
 """Export to ONNX with QuantizeLinear and DequantizeLinear pairs, as onnxruntime and its kin read quantized networks.
 
-Codes are those of the integer network, each "NODE/codes" in the file, the largest and smallest by a Clip where they are
-not those of the type. See `floats.py` for why it is exact; onnxruntime must not rewrite the graph (no optimisation),
-which may then add other numbers.
+Codes are those of the integer network, called "NODE/codes"; types have 8 or 16 bits, so a Clip says what the codes are.
+See `floats.py` for why it is exact; that is proved of the graph as it stands, not of one that a runtime has rewritten.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.exports.floats import build, tensor_of
+from systolith.exports.floats import build, clip, tensor_of
 from systolith.exports.onnx import IR_VERSION, OPSET, Graph, info_of
 from systolith.formats import BadInput, IntFormat
 from systolith.network.integer import IntegerNetwork
@@ -41,14 +40,9 @@ class Qdq:
         return graph.node(name, "DequantizeLinear", graph.constant(f"{name}/codes", codes, dtype), scale, *zero)
 
     def quantize(self, graph: Graph, name: str, taken: str, ends: tuple[int, int], fmt: IntFormat, scale: int) -> str:
-        """A Clip if need be, and the pair."""
+        """A Clip, which says what the codes are of those of the type, and the pair."""
         dtype = _type_of(fmt)
-        if ends != (np.iinfo(dtype).min, np.iinfo(dtype).max):
-            sides = [
-                graph.constant(f"{name}/{what}", end * scale, np.float32)
-                for what, end in zip(("least", "most"), ends, strict=True)
-            ]
-            taken = graph.node(f"{name}/clipped", "Clip", taken, *sides)
+        taken = clip(graph, f"{name}/clipped", taken, (ends[0] * scale, ends[1] * scale))
         steps = graph.constant(f"{name}/scale", scale, np.float32), graph.constant(f"{name}/zero", 0, dtype)
         return graph.node(name, "DequantizeLinear", graph.node(codes_of(name), "QuantizeLinear", taken, *steps), *steps)
 

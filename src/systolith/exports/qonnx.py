@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.exports.floats import build
+from systolith.exports.floats import build, clip
 from systolith.exports.onnx import IR_VERSION, OPSET, Graph
 from systolith.formats import IntFormat
 from systolith.network.integer import IntegerNetwork
@@ -36,11 +36,7 @@ class Qonnx:
         """A Clip where neither all codes of the format are there, nor all but the least of a signed one."""
         narrow = fmt.signed and ends == (-fmt.hi, fmt.hi)
         if not narrow and ends != (fmt.lo, fmt.hi):
-            sides = [
-                graph.constant(f"{name}/{what}", end * scale, np.float32)
-                for what, end in zip(("least", "most"), ends, strict=True)
-            ]
-            taken = graph.node(f"{name}/clipped", "Clip", taken, *sides)
+            taken = clip(graph, f"{name}/clipped", taken, (ends[0] * scale, ends[1] * scale))
         return _quant(graph, name, taken, fmt, narrow, scale)
 
 

@@ -41,12 +41,15 @@ def quantize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) ->
 
 
 def _narrowed(x: Act, scale: torch.Tensor, zero: int, low: int, high: int) -> tuple[int, int]:
-    """The range of the least format of the codes behind a Clip: how a file with types of 8 bits says that it needs 4."""
+    """The range of the least format of the codes behind a Clip: so a file with types of 8 bits says that it needs 4."""
     if x.node.target is not torch.clamp:
         return low, high
     given = ScaledAct(scale, zero, low, high, "ROUND", True)
-    ends = [torch.tensor(end if end is not None else side) for end, side in zip(x.node.args[1:], (-torch.inf, torch.inf))]
-    fmt = format_of(*(int(given.codes(end)) for end in ends))
+    least, most = (
+        int(given.codes(torch.tensor(float(side if end is None else end))))  # type: ignore[arg-type]
+        for end, side in zip(x.node.args[1:], (-torch.inf, torch.inf), strict=True)
+    )
+    fmt = format_of(least, most)
     return max(low, fmt.lo + zero), min(high, fmt.hi + zero)
 
 

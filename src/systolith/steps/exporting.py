@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.network import IntegerNetwork, reference
+from systolith.network.requantize import Thresholds, prove_thresholds
 from systolith.requests.option import Progress
 from systolith.steps.common import find_network, require_extra
 from systolith.store import atomic_file, atomic_folder, load_model_file, model_path
@@ -133,4 +136,92 @@ def _onnx(job: Job, path: Path) -> Found:
     ], "run by onnxruntime"
 
 
-FORMS: dict[str, Callable[[Job, Path], Found]] = {"onnx": _onnx, "npz": _npz, "c": _c}
+def _qdq(job: Job, path: Path) -> Found:
+    for module in ("onnxruntime", "torch"):
+        require_extra(module, "onnx" if module == "onnxruntime" else module, "export to QDQ")
+    import onnx
+
+    from systolith.exports.floats import integers_of, run_floats, tensor_of
+    from systolith.exports.qdq import codes_of, to_qdq, watched
+
+    network = job.network
+    _save(to_qdq(network), path)
+    results = run_floats(watched(onnx.load(path), network), job.pixels)
+    expected = reference.run(network, job.pixels, *_watched(network), *network.outputs)
+    codes = [(name, results[codes_of(tensor_of(network, name))].astype(np.int64)) for name in _watched(network)]
+    outputs = [(name, integers_of(network, name, results[tensor_of(network, name)])) for name in network.outputs]
+    run = [compare(f"{name} in onnxruntime", expected[name], found, AXES) for name, found in (*codes, *outputs)]
+    again = _imported(job, path, lambda name: codes_of(tensor_of(network, name)))
+    return [*run, *again], "run by onnxruntime; imported again, every threshold and code"
+
+
+def _qonnx(job: Job, path: Path) -> Found:
+    for module in ("onnx", "torch"):
+        require_extra(module, module, "export to QONNX")
+    from systolith.exports.floats import tensor_of
+    from systolith.exports.qonnx import to_qonnx
+
+    _save(to_qonnx(job.network), path)
+    return _imported(job, path, lambda name: tensor_of(job.network, name)), "imported again, every threshold and code"
+
+
+def _save(model: Any, path: Path) -> None:
+    import onnx.checker
+
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _watched(network: IntegerNetwork) -> tuple[str, ...]:
+    return (network.input.name, *network.requantizes)
+
+
+def _imported(job: Job, path: Path, tensor: Callable[[str], str]) -> list[Equality]:
+    """Our own importer's network: weights, thresholds at both sides of each, and what both make of the pictures.
+
+    Args:
+        tensor: the quantizer's tensor in the file, of the name of a `Requantize` or the input.
+    """
+    from systolith.exports.floats import integers_of
+    from systolith.frontends.lowering import lower
+    from systolith.importers.importing import import_onnx
+
+    job.progress("reading it back")
+    network = job.network
+    try:
+        foreign = import_onnx(path)
+        lowered = lower(foreign.model, foreign.size)
+    except BadInput as error:
+        raise BadInput(f"written, but not read back by `import`: {str(error).removeprefix(f'{path}: ')}") from None
+    again = lowered.network
+    of = {made: lowered.quantized[module] for module, made in foreign.quantizers.items()}
+    ours, theirs = (list(one.layers.values()) for one in (network, again))
+    equalities = [
+        compare(f"{one.name} weights", one.weight.astype(np.int64), other.weight.astype(np.int64), ("oc", "ic"))
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    for name, node in network.requantizes.items():
+        other = again.requantizes[of[tensor(name)]].thresholds
+        equalities.append(prove_thresholds(f"{name} thresholds", node.thresholds, partial(_codes, other)))
+    expected = reference.run(network, job.pixels, *_watched(network), *network.outputs)
+    found = reference.run(again, job.pixels, *of.values(), *again.outputs)
+    for name in _watched(network):
+        codes = found[of[tensor(name)]].reshape(expected[name].shape)
+        equalities.append(compare(f"{name} imported", expected[name], codes, AXES))
+    for name, output in zip(network.outputs, lowered.outputs, strict=True):
+        values = lowered.outputs[output].dequantize(_tensor(found[output])).numpy().reshape(expected[name].shape)
+        equalities.append(compare(f"{name} imported", expected[name], integers_of(network, name, values), AXES))
+    return equalities
+
+
+def _codes(thresholds: Thresholds, acc: NDArray[np.int64]) -> NDArray[np.int64]:
+    return thresholds.apply(acc[None])[0]
+
+
+def _tensor(values: NDArray[np.int64]) -> Any:
+    import torch
+
+    return torch.from_numpy(values)
+
+
+FORMS: dict[str, Callable[[Job, Path], Found]] = {"onnx": _onnx, "qdq": _qdq, "qonnx": _qonnx, "npz": _npz, "c": _c}
