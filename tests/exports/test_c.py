@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exports.lined import lined_network
 from network.nets import Builder, random_network
 from systolith.exports import c
-from systolith.exports.arrays import without_fixed_point
+from systolith.exports.arrays import fixed_point, without_fixed_point
 from systolith.exports.c import compare_binaries, compare_c, file_of, run_c, write_c
 from systolith.formats import BadInput
 from systolith.network import IntegerNetwork
 from systolith.network.file import load_network
+from systolith.network.requantize import FixedPoint
 from systolith.store import shipped_models
 
 needs_compiler = pytest.mark.skipif(c.compiler() is None, reason="no C compiler")
@@ -37,6 +39,24 @@ def test_random_networks(seed: int, tmp_path: Path) -> None:
     assert len(equalities) >= len(network.steps)
     assert all(e.holds for e in compare_binaries(network, tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == before  # the program was built elsewhere
+
+
+@needs_compiler
+@pytest.mark.parametrize("seed", range(10))
+def test_networks_of_lines_by_fixed_point(seed: int, tmp_path: Path) -> None:
+    network = lined_network(seed)
+    forms = [form for node in network.requantizes.values() if isinstance(form := fixed_point(node), FixedPoint)]
+    assert len(forms) == len(network.requantizes)
+    write_c(network, tmp_path)
+    equalities = compare_c(network, tmp_path, pixels_of(network, 3, seed))
+    assert all(e.holds for e in equalities), [str(e) for e in equalities if not e.holds]
+    assert len(equalities) == 2 * len(network.steps)
+
+
+def test_both_roundings_are_tried() -> None:
+    forms = [fixed_point(node) for seed in range(10) for node in lined_network(seed).requantizes.values()]
+    found = {(form.rounding, form.least > 0) for form in forms if isinstance(form, FixedPoint)}
+    assert {rounding for rounding, _ in found} == {"floor", "even"}
 
 
 @needs_compiler

@@ -22,7 +22,7 @@ from systolith.network.requantize import Thresholds, find_thresholds
 from systolith.steps.exporting import Job, export_network
 from systolith.store import shipped_models
 
-NO_LINE = (0, 1, 4, 5, 9, 11, 12, 14, 17, 23, 25, 32, 34, 35, 38)
+NO_LINE = (0, 1, 4, 5, 9, 11, 12, 14, 17, 23, 25, 32, 34, 35, 38, 42, 43, 45, 47, 48)
 """Seeds with ties behind an average pool of no power of two, or thresholds closer to the line than fp32 is fine."""
 SEEDS = [seed for seed in range(50) if seed not in NO_LINE]
 
@@ -117,7 +117,9 @@ def test_what_it_cannot_hold() -> None:
     check(far.network("pool", "conv"))
     with pytest.raises(BadInput, match="ONNX pads by less"):
         to_qdq(
-            one_conv(IntFormat(4, False), pool=MaxPool("pool", (2, 2), (1, 1), (0, 1, 2, 0), (2, 3))).network("pool")
+            one_conv(IntFormat(4, False), pool=MaxPool("pool", (2, 2), (1, 1), (0, 1, 2, 0), (2, 3))).network(
+                "pool", "conv"
+            )
         )
     with pytest.raises(BadInput, match="expected at most 4,096"):
         to_qdq(one_conv(IntFormat(13, False)).network("pool", "conv"))
@@ -132,7 +134,7 @@ def test_what_it_cannot_hold() -> None:
         )
     )
     with pytest.raises(BadInput, match="input, channel 1: its table rises and falls"):
-        to_qdq(b.network("input", "input") if False else IntegerNetwork(tuple(b.steps), ("input",)))
+        to_qdq(IntegerNetwork(tuple(b.steps), ("input",)))
 
 
 def test_a_relu_in_front_of_a_signed_quantizer() -> None:
@@ -142,7 +144,7 @@ def test_a_relu_in_front_of_a_signed_quantizer() -> None:
     node = steps[at].node
     assert isinstance(node, Requantize)
     t: Thresholds = node.thresholds
-    gain = np.array([[0.1], [0.2], [0.05], [0.3]])
+    gain = np.array([[0.1037], [0.2113], [0.0521], [0.3091]])
     relu = find_thresholds(
         lambda x: np.rint(np.maximum(x * gain, 0)).clip(-128, 100).astype(np.int64),
         t.lo,
@@ -157,10 +159,11 @@ def test_a_relu_in_front_of_a_signed_quantizer() -> None:
     check(network)
 
 
-def test_a_changed_slope_shows() -> None:
+def test_a_changed_constant_shows() -> None:
     network = lined_network(2)
     model, pixels = watched(to_qdq(network), network), noise(network, 3)
-    name = next(iter(network.requantizes))
-    (slope,) = [c for c in model.graph.initializer if c.name == f"{name}/slope"]
-    slope.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(slope) * np.float32(1.2), slope.name))
-    assert (run_floats(model, pixels)[codes_of(name)] != run(network, pixels, name)[name]).any()
+    expected = run(network, pixels, *network.requantizes)
+    name = max(network.requantizes, key=lambda name: len(np.unique(expected[name])))
+    (offset,) = [c for c in model.graph.initializer if c.name == f"{name}/offset"]
+    offset.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(offset) + np.float32(1), offset.name))
+    assert (run_floats(model, pixels)[codes_of(name)] != expected[name]).any()

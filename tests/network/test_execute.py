@@ -15,7 +15,7 @@ from systolith.formats import BadInput, IntFormat
 from systolith.network import IntegerNetwork, Step, execute_codes
 from systolith.network import execute as module
 from systolith.network.execute import answer, classify, execute, plan
-from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
+from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds
 
@@ -120,13 +120,13 @@ def test_an_inexact_kernel_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = execute_codes._line
+    honest = execute_codes.middle_line
 
-    def shifted(node: Requantize) -> tuple[np.ndarray, np.ndarray]:
-        slope, offset = honest(node)
+    def shifted(t: Thresholds) -> tuple[np.ndarray, np.ndarray]:
+        slope, offset = honest(t)
         return slope, offset + np.array([0, 0, 0.02, 0])  # more than the 0.01 of one accumulator
 
-    monkeypatch.setattr(execute_codes, "_line", shifted)
+    monkeypatch.setattr(execute_codes, "middle_line", shifted)
     assert every_value(small())[1]["conv>linear"] == "codes by a table"
 
 

@@ -246,7 +246,8 @@ def _node(facts: Mapping[str, Any], found: Mapping[str, NDArray[Any]], taken: li
         elif key in ("weight", "bias", "table") and f"{name}/{key}" in found:
             array = found[f"{name}/{key}"]
             require_integers(f"{name} {key}", array)
-            given[key] = array.astype(np.int64 if key == "bias" or array.dtype.itemsize > 2 else np.int32)
+            # Weights and tables keep their signed type, as those of a model file do; sums of them are made wider.
+            given[key] = array.astype(np.int64) if key == "bias" or array.dtype.kind == "u" else array
         elif key in facts and key != "name":
             value = facts[key]
             if key == "folded":

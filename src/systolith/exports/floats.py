@@ -199,7 +199,7 @@ class _Writer:
         thresholds = _table_thresholds(node)
         levels = np.arange(256, dtype=np.float32) / np.float32(255)
         line = _proved(node.name, thresholds, 1 / 255, lambda pixels: [levels[pixels]])
-        self._quantized(name, "pixels", line, line.ends, node.format)
+        self._quantized(name, "pixels", line, (node.format.lo, node.format.hi), node.format)
 
     def _requantize(self, step: Step, name: str, node: Requantize, taken: str) -> None:
         unit = _unit(self.network, step.inputs[0])

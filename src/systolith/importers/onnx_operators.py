@@ -31,7 +31,7 @@ def _conv(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
     bias, rest = _bias(walk, node, values, weight, quantizer)
     layer = frozen_conv(
         torch.from_numpy(weight.codes),
-        torch.from_numpy(weight.scale.copy()),
+        torch.from_numpy(weight.scale),
         quantizer,
         stride,
         pads,
@@ -59,7 +59,7 @@ def _linear(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> 
     bias, rest = _bias(walk, node, values, weight, quantizer)
     layer = frozen_linear(
         torch.from_numpy(np.ascontiguousarray(weight.codes)),
-        torch.from_numpy(weight.scale.copy()),
+        torch.from_numpy(weight.scale),
         quantizer,
         weight.bits,
         bias,

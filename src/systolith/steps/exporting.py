@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput
 from systolith.network import IntegerNetwork, reference
+from systolith.network.graph import Add, Flatten, Requantize, Upsample
 from systolith.network.requantize import Thresholds, prove_thresholds
 from systolith.requests.option import Progress
 from systolith.steps.common import find_network, require_extra
@@ -201,8 +202,11 @@ def _imported(job: Job, path: Path, tensor: Callable[[str], str]) -> list[Equali
         for one, other in zip(ours, theirs, strict=True)
     ]
     for name, node in network.requantizes.items():
-        other = again.requantizes[of[tensor(name)]].thresholds
-        equalities.append(prove_thresholds(f"{name} thresholds", node.thresholds, partial(_codes, other)))
+        step = again[of[tensor(name)]]
+        assert isinstance(step.node, Requantize)
+        other, times = step.node.thresholds, _times(network, name, again, step.name)
+        reachable = _in_units(node.thresholds, other, times)
+        equalities.append(prove_thresholds(f"{name} thresholds", reachable, partial(_codes, other)))
     expected = reference.run(network, job.pixels, *_watched(network), *network.outputs)
     found = reference.run(again, job.pixels, *of.values(), *again.outputs)
     for name in _watched(network):
@@ -212,6 +216,25 @@ def _imported(job: Job, path: Path, tensor: Callable[[str], str]) -> list[Equali
         values = lowered.outputs[output].dequantize(_tensor(found[output])).numpy().reshape(expected[name].shape)
         equalities.append(compare(f"{name} imported", expected[name], integers_of(network, name, values), AXES))
     return equalities
+
+
+def _times(network: IntegerNetwork, name: str, again: IntegerNetwork, other: str) -> int:
+    """How many units of the accumulators of `network` one of `again` is: gains of an Add are read back without twos."""
+    step, same = network[network.producer(name)], again[again.producer(other)]
+    while isinstance(step.node, (Upsample, Flatten)):
+        step = network[step.inputs[0]]
+    while isinstance(same.node, (Upsample, Flatten)):
+        same = again[same.inputs[0]]
+    both = isinstance(step.node, Add) and isinstance(same.node, Add)
+    return step.node.gains[0] // same.node.gains[0] if both else 1  # type: ignore[union-attr]
+
+
+def _in_units(t: Thresholds, other: Thresholds, times: int) -> Thresholds:
+    """`t` of accumulators that are `times` as large, as far as `other` reaches: its formats may be narrower."""
+    lo, hi = np.maximum(-(-t.lo // times), other.lo), np.minimum(t.hi // times, other.hi)
+    ends = replace(t, lo=lo, hi=hi).mirrored_range()
+    values = np.clip(-(-t.values // times), ends[0][:, None], ends[1][:, None] + 1)
+    return Thresholds(values, t.sign, lo, hi, t.low)
 
 
 def _codes(thresholds: Thresholds, acc: NDArray[np.int64]) -> NDArray[np.int64]:
