@@ -30,21 +30,24 @@ UINT4, INT4 = IntFormat(4, False), IntFormat(4, True)
 
 @st.composite
 def layers(draw: st.DrawFn, max_channels: int = 11, max_map: int = 7) -> tuple[Conv, np.ndarray]:
-    """A small layer and its activations: any channels, non-square maps and kernels, stride, dilation, padding."""
+    """A small layer and its activations: any channels in any groups, non-square maps and kernels, stride, dilation,
+    padding of four sides."""
     pair = st.tuples
     kernel = draw(pair(st.integers(1, 3), st.integers(1, 3)))
     stride = draw(pair(st.integers(1, 3), st.integers(1, 3)))
     dilation = draw(pair(st.integers(1, 2), st.integers(1, 2)))
-    padding = draw(pair(st.integers(0, 2), st.integers(0, 2)))
+    pads = draw(pair(*[st.integers(0, 2)] * 4))
+    padding = pads if draw(st.booleans()) else (pads[0], pads[0], pads[2], pads[2])
     reach = [dilation[d] * (kernel[d] - 1) + 1 for d in (0, 1)]
-    size = [draw(st.integers(max(1, reach[d] - 2 * padding[d]), max_map)) for d in (0, 1)]
-    channels = draw(pair(st.integers(1, max_channels), st.integers(1, max_channels)))
+    size = [draw(st.integers(max(1, reach[d] - sum(padding[2 * d : 2 * d + 2])), max_map)) for d in (0, 1)]
+    groups = draw(st.sampled_from([1, 1, *range(2, max_channels + 1)]))
+    ins, outs = draw(pair(*[st.integers(1, max_channels // groups)] * 2))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     signed = draw(st.booleans())
     act_format = IntFormat(4, signed)
-    weight = rng.integers(-8, 8, (channels[1], channels[0], *kernel))
-    act = rng.integers(act_format.lo, act_format.hi + 1, (channels[0], *size))
-    return Conv("layer", weight, act_format, INT4, stride, padding, dilation), act
+    weight = rng.integers(-8, 8, (groups * outs, ins, *kernel))
+    act = rng.integers(act_format.lo, act_format.hi + 1, (groups * ins, *size))
+    return Conv("layer", weight, act_format, INT4, stride, padding, dilation, groups), act
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import systolith
 
 ROOT = Path(systolith.__file__).parent
 TREE = Path(__file__).parents[1]
-TORCH_ROOMS = ("quant", "models", "training", "frontends", "network/execute.py", "steps", "flows")
+TORCH_ROOMS = ("quant", "models", "training", "frontends", "importers", "network/execute", "steps", "flows")
 LIGHT = ("systolith.cli", "systolith.version", "systolith.requests")
 """What the command line may import before it knows which verb it is: the standard library and typer alone."""
 FILES = rooms.files(ROOT)

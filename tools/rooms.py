@@ -15,6 +15,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "models": ("quant",),
     "exports": ("network",),
     "frontends": ("network", "quant", "models", "exports"),
+    "importers": ("frontends",),
     "array": ("network",),
     "vectors": ("array",),
     "stimulus": ("vectors",),
@@ -23,8 +24,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "rtl": ("stimulus", "verdict"),
     "training": ("models",),
     "requests": (),
-    "steps": ("requests", "frontends", "vectors", "training"),
-    "flows": ("steps", "faults", "rtl"),
+    "steps": ("requests", "importers", "training", "rtl"),
+    "flows": ("steps", "faults"),
     "report": ("flows",),
     "cli": ("report",),
 }

@@ -5,7 +5,7 @@
 By task:
 
     a network      load, read_picture, evaluate, train, quantize, calibrate
-    its integers   recover, lower, verify, Network, Conv
+    its integers   recover, lower, verify, import_model, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
     your RTL       check, grade, cosim
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from systolith.flows.cosim import cosim
     from systolith.flows.evaluate import evaluate
     from systolith.flows.grade import grade
+    from systolith.flows.import_model import import_model
     from systolith.flows.lower import lower
     from systolith.flows.run import run
     from systolith.flows.simulate import simulate
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate",
     "find_layout",
     "grade",
+    "import_model",
     "load",
     "load_pretrained",
     "lower",

@@ -18,11 +18,13 @@ IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "labels", "fine_label
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
-def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decode a picture file (or its bytes) to RGB pixels.
+def read_picture(
+    source: Path | str | bytes, size: tuple[int, int] = (32, 32)
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Decode a picture file (or its bytes) to RGB pixels, resized to (height, width) from the middle of the picture.
 
     Returns:
-        uint8 (3, size, size), and notes on what was converted (mode, alpha, size): empty for a plain picture.
+        uint8 (3, *size), and notes on what was converted (mode, alpha, size): empty for a plain picture.
 
     Raises:
         BadInput: the file is missing, unreadable or truncated.
@@ -70,10 +72,15 @@ def read_picture(source: Path | str | bytes, size: int = 32) -> tuple[NDArray[np
         Image.DecompressionBombError,
     ) as e:
         raise BadInput(f"{name}: not a readable picture, truncated or of another kind ({e})") from None
-    if picture.size != (size, size):
+    wanted = size[1], size[0]
+    if picture.size != wanted:
         width, height = picture.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        notes.append(f"resized from {width}x{height} to {size}x{size}" + (", centre square" if width != height else ""))
-        picture = picture.resize((size, size), Image.Resampling.BOX, (left, top, left + side, top + side))
+        # The largest part of the wanted proportions, from the middle.
+        across = min(width, height * wanted[0] // wanted[1] or 1)
+        down = min(height, width * wanted[1] // wanted[0] or 1)
+        left, top = (width - across) // 2, (height - down) // 2
+        part = "centre square" if across == down else "centre part"
+        cut = f", {part}" if (across, down) != (width, height) else ""
+        notes.append(f"resized from {width}x{height} to {wanted[0]}x{wanted[1]}{cut}")
+        picture = picture.resize(wanted, Image.Resampling.BOX, (left, top, left + across, top + down))
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)), tuple(notes)

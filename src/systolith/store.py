@@ -50,10 +50,12 @@ class NetworkPart:
     Attributes:
         steps: plain JSON, one object a step.
         tensors: integer arrays by "NAME/what".
+        outputs: the names of the steps that leave the network; none of a classifier, whose logits do.
     """
 
     steps: list[dict[str, Any]]
     tensors: Mapping[str, NDArray[np.integer]]
+    outputs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def save_model_file(path: Path, model: ModelFile) -> None:
     }
     if model.network is not None:
         header["network"] = model.network.steps
+        if model.network.outputs:
+            header["outputs"] = model.network.outputs
         tensors |= {f"{_NETWORK}{name}": array for name, array in model.network.tensors.items()}
     header["sha256"] = _digest(tensors)
     with atomic_file(path) as temporary:
@@ -151,7 +155,7 @@ def load_model_file(path: Path) -> ModelFile:
             if not 2 <= fmt.bits <= 8:
                 raise BadInput(f"{path}: layer {name}: expected weights of 2 to 8 bits, found {fmt.bits}")
             values = unpack_codes(tensors.pop(f"{name}.codes"), fmt, layer["shape"]).astype(np.int8)
-            if values.size and values.min() < -fmt.hi:
+            if header["config"] and values.size and values.min() < -fmt.hi:  # our own quantizers are narrow
                 raise BadInput(f"{path}: layer {name}: weight codes are {-fmt.hi}..{fmt.hi}, found {values.min()}")
             scale = tensors.pop(f"{name}.weight_scale") if header["config"] else None
             codes[name] = Codes(values, fmt, scale, IntFormat(**layer["act_format"]))
@@ -159,7 +163,7 @@ def load_model_file(path: Path) -> ModelFile:
         if "network" in header:
             integers = {n: tensors.pop(n) for n in list(tensors) if n.startswith(_NETWORK)}
             parts = {n.removeprefix(_NETWORK): array for n, array in integers.items()}
-            network = NetworkPart(list(header["network"]), parts)
+            network = NetworkPart(list(header["network"]), parts, list(header.get("outputs", ())))
         return ModelFile(dict(header["config"]), codes, tensors, dict(header["run"]), network)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path}: an incomplete or damaged model file ({type(error).__name__}: {error})") from None
@@ -184,10 +188,10 @@ def model_path(name: str) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is a training's checkpoint (a zip, as torch.save writes) and not a model file."""
+    """Whether the file is a checkpoint (a zip, as torch.save writes, or called as one) and not a model file."""
     try:
         with path.open("rb") as file:
-            return file.read(2) == b"PK" or path.suffix == ".pt"
+            return file.read(2) == b"PK" or path.suffix in (".pt", ".pth", ".tar")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 

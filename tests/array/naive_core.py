@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from naive import register
+from naive import is_made, register, weight_at
 
 from systolith.array import Mapping, Schedule
 
@@ -34,7 +34,7 @@ def beats(mapping: Mapping, act: np.ndarray, schedule: Schedule) -> Iterator[tup
     (hp, wp), (oh, ow), (kh, kw) = mapping.padded_shape, mapping.output_shape, conv.kernel
 
     def pixel(ic: int, i: int, j: int) -> int:
-        i, j = i - conv.padding[0], j - conv.padding[1]
+        i, j = i - conv.pads[0], j - conv.pads[2]
         inside = ic < conv.in_channels and 0 <= i < mapping.height and 0 <= j < mapping.width
         return int(act[ic, i, j]) if inside else 0
 
@@ -46,14 +46,18 @@ def beats(mapping: Mapping, act: np.ndarray, schedule: Schedule) -> Iterator[tup
                     for oj in range(ow):
                         i, j = oi * conv.stride[0] + ki * conv.dilation[0], oj * conv.stride[1] + kj * conv.dilation[1]
                         wanted[i, j] = oi * ow + oj
-                for ic_tile in range(mapping.ic_tiles):
+                tiles = [t for t in range(mapping.ic_tiles) if is_made(conv, spec, oc_tile, t)]
+                for ic_tile in tiles:
                     channels = range(ic_tile * spec.rows, (ic_tile + 1) * spec.rows)
                     for oc in range(oc_tile * spec.cols, (oc_tile + 1) * spec.cols):
                         real = [oc < conv.out_channels and ic < conv.in_channels for ic in channels]
-                        word = [int(conv.weight[oc, ic, ki, kj]) if r else 0 for ic, r in zip(channels, real)]  # noqa: B905
+                        word = [weight_at(conv, oc, ic, ki, kj) if r else 0 for ic, r in zip(channels, real)]  # noqa: B905
                         yield LOAD, word, ()
                     yield NOTHING, [0] * spec.rows, ()
-                    first, last = ki == kj == ic_tile == 0, (ki, kj, ic_tile) == (kh - 1, kw - 1, mapping.ic_tiles - 1)
+                    first, last = (
+                        (ki, kj, ic_tile) == (0, 0, tiles[0]),
+                        (ki, kj, ic_tile) == (kh - 1, kw - 1, tiles[-1]),
+                    )
                     for i in range(hp):
                         for j in range(wp):
                             if (i, j) in wanted or not schedule.useful:

@@ -66,9 +66,10 @@ def test_words_and_clocks(
     result = run_layer(conv, act, spec)
     mapping = result.mapping
     blocks = list(machine(mapping, act, schedule, block=block))
-    psum = result.psum.transpose(1, 2, 0, 3, 4)  # (oc_tile, kij, ic_tile, nij, col)
+    oc_tile, kij, ic_tile = mapping.order.T
+    psum = result.psum[ic_tile, oc_tile, kij]  # (pass, nij, col)
     if schedule.useful:
-        psum = np.take_along_axis(psum, mapping.windows()[None, :, None, :, None], axis=3)
+        psum = np.take_along_axis(psum, mapping.windows()[kij][:, :, None], axis=1)
     assert (joined(blocks, "psums") == psum.reshape(-1, spec.cols)).all()
     assert (joined(blocks, "psum") == schedule.psum_clocks(mapping).reshape(-1)).all()
     outs = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)

@@ -51,6 +51,16 @@ def test_a_batch_against_loops_of_integers(
         assert found[0, oc, oi, oj] == naive_output(conv, act[0], spec, oc, oi, oj)
 
 
+@pytest.mark.parametrize("kind", ["wrap", "saturate"])
+def test_a_bias_is_added_behind_the_array(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    conv = Conv("layer", rng.integers(-7, 8, (6, 2, 3, 3)), UINT4, INT4, groups=3, bias=rng.integers(-900, 900, 6))
+    act, spec = rng.integers(0, 16, (2, 6, 5, 5)), ArraySpec(psum_bits=7, overflow=kind)
+    found = narrow_accumulators(conv, act, conv2d(conv, act), spec)
+    without = np.stack([run_layer(conv.product(), picture, spec).out for picture in act])
+    assert (found == without + conv.bias[:, None, None]).all()
+
+
 def saturating_layer(act_format: IntFormat) -> tuple[Conv, np.ndarray]:
     """A layer and five pictures; its last channels are too weak to overflow 8 bits."""
     rng = np.random.default_rng(0)

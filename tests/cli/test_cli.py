@@ -209,7 +209,7 @@ def test_bad_tensors(tmp_path: Path) -> None:
     refuse(vectors(stride=np.array([1, 2, 3])), "stride: expected one or two integers")
     refuse(vectors(stride=0), "expected stride and dilation of 1 to 65535")
     refuse(vectors(padding=2**62), "padding of 0 to 65535")
-    refuse(vectors(padding=np.timedelta64(1)), "padding: expected one or two integers")
+    refuse(vectors(padding=np.timedelta64(1)), "padding: expected one, two or four integers")
     refuse(vectors(act=np.zeros((3, 5, 4), "m8[s]")), "expected integers, found dtype timedelta64")
     refuse(vectors(act=np.zeros((3, 0, 4), int)), "found (3, 0, 4)")
     refuse(vectors("--model", "mine"), "goes without --model")

@@ -155,7 +155,7 @@ def test_integers_only(lowered: Path, tmp_path: Path) -> None:
     assert not file.floats
     assert all(codes.scale is None for codes in file.codes.values())
     assert one_object(call("verify", lowered, "--network", path, "--limit", 1, "--json"))["holds"] is True
-    refuse(call("evaluate", path, "--data", tmp_path), "holds only the integers of a network")
+    refuse(call("run", "--model", path, "--out", tmp_path / "v"), "holds only the integers of a network")
     listed = one_object(call("info", path, "--nodes", "--json"))["nodes"]
     assert (listed[0]["node"], listed[-1]["node"]) == ("Input", "Argmax")
     refuse(call("lower", lowered, "--fixed-point", "--multiplier-bits", 4), "the multiplier needs", "bits, given 4")

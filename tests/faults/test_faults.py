@@ -22,12 +22,16 @@ WIDTH = 24  # of an adder without overflow
 
 
 @cache
-def layer(overflow: str, signed: bool = False) -> ArrayResult:
-    """Two tiles each way on a 3x3 array, the second of each not full; stride and dilation; 7 bits overflow."""
+def layer(overflow: str, signed: bool = False, groups: int = 1) -> ArrayResult:
+    """Two tiles each way on a 3x3 array, the second of each not full; stride and dilation; 7 bits overflow.
+
+    With two groups three input tiles, of which the second output tile takes the last two.
+    """
     rng = np.random.default_rng(3)
-    form = IntFormat(4, signed)
-    conv = Conv("layer", rng.integers(-8, 8, (4, 5, 2, 2)), form, INT4, (1, 2), (1, 1), (2, 1))
-    act = rng.integers(form.lo, form.hi + 1, (5, 3, 2))
+    form, ins = IntFormat(4, signed), 5 if groups == 1 else 4
+    pads = (1, 1) if groups == 1 else (1, 2, 0, 1)
+    conv = Conv("layer", rng.integers(-8, 8, (4, ins, 2, 2)), form, INT4, (1, 2), pads, (2, 1), groups)
+    act = rng.integers(form.lo, form.hi + 1, (groups * ins, 3, 2))
     return run_layer(conv, act, ArraySpec(3, 3, psum_bits=16 if overflow == "error" else 7, overflow=overflow))
 
 
@@ -60,7 +64,10 @@ def ripple(a: int, b: int, dropped: int = -1) -> int:
 
 
 class Hardware:
-    """The array with a fault; `psum[o][c]` is (ic_tile, kij, nij), `out` and `after` are (onij,)."""
+    """The array with a fault; `psum[o][c]` is (ic_tile, kij, nij), `out` and `after` are (onij,).
+
+    `tile` counts the input tiles that an output tile takes.
+    """
 
     def __init__(self, result: ArrayResult, fault: Fault | None) -> None:
         self.m, self.fault = result.mapping, fault
@@ -72,6 +79,12 @@ class Hardware:
         self.weights = self.m.weight_tiles().tolist()
         self.right = right_hardware(result) if fault else self
         self.psums: dict[tuple[int, int], list] = {}
+        dense, side = replace(self.conv, weight=np.ones_like(self.conv.weight)).dense, self.spec.rows
+        blocks = [
+            [dense[o * side :][:side, t * side :][:, :side] for t in range(self.m.ic_tiles)]
+            for o in range(self.m.oc_tiles)
+        ]
+        self.taken = [[t for t, block in enumerate(of) if block.any()] for of in blocks]
 
     # Registers.
 
@@ -100,7 +113,7 @@ class Hardware:
 
     # The array.
 
-    def act(self, tile: int, nij: int, row: int) -> int:
+    def act(self, tile: int, o: int, nij: int, row: int) -> int:
         if self.kind == "activation address bit":
             nij = number([*bits(nij, 8)[: self.at["bit"]], self.at["stuck at"], *bits(nij, 8)[self.at["bit"] + 1 :]])
         elif self.kind == "activation address" and self.how == "width without padding":
@@ -114,7 +127,7 @@ class Hardware:
             row = {self.at["row"]: row + 1, self.at["row"] + 1: row - 1}.get(row, row)
         if self.kind == "order of lanes reversed" and self.how == "activations":
             row = self.spec.rows - 1 - row
-        return self.acts[tile][nij][row] if 0 <= nij < self.m.nijs else 0
+        return self.acts[self.taken[o][tile]][nij][row] if 0 <= nij < self.m.nijs else 0
 
     def weight(self, tile: int, o: int, kij: int, col: int, row: int) -> int:
         if self.kind == "weight address bit":
@@ -135,7 +148,8 @@ class Hardware:
             col += 1 if self.how == "one position early" else -1
             if not 0 <= col < self.spec.cols:
                 return 0
-        return self.weights[tile][o][kij][col][row]
+        tiles = self.taken[o]
+        return self.weights[tiles[tile % len(tiles)]][o][kij][col][row]
 
     def pe(self, above: int, act: int, weight: int, row: int, col: int) -> int:
         form, wide = self.spec.act_format(self.conv), self.spec.act_bits + self.spec.weight_bits
@@ -166,9 +180,8 @@ class Hardware:
 
     def psum(self, o: int, c: int) -> list:
         if (o, c) not in self.psums:
-            m, kinds = self.m, (range(self.m.ic_tiles), range(self.m.kijs), range(self.m.nijs))
+            kinds = range(len(self.taken[o])), range(self.m.kijs), range(self.m.nijs)
             self.psums[o, c] = [[[self.one(o, c, t, k, n) for n in kinds[2]] for k in kinds[1]] for t in kinds[0]]
-            assert len(self.psums[o, c]) == m.ic_tiles
         return self.psums[o, c]
 
     def one(self, o: int, c: int, tile: int, kij: int, nij: int) -> int:
@@ -189,7 +202,7 @@ class Hardware:
                     (a, b, t)
                     for a in range(self.m.oc_tiles)
                     for b in range(self.m.kijs)
-                    for t in range(self.m.ic_tiles)
+                    for t in range(len(self.taken[a]))
                 ]
                 at = passes.index((o, kij, tile))
                 if at:
@@ -198,7 +211,7 @@ class Hardware:
                 if self.how == "of the pass before instead":
                     return start
         for row in range(self.spec.rows):
-            start = self.pe(start, self.act(tile, nij, row), self.weight(tile, o, kij, c, row), row, c)
+            start = self.pe(start, self.act(tile, o, nij, row), self.weight(tile, o, kij, c, row), row, c)
         return start
 
     # The SFP.
@@ -229,13 +242,15 @@ class Hardware:
     def sums(self, o: int, c: int) -> list[int]:
         m, how = self.m, self.how
         memory = [[value for kij in tile for value in kij] for tile in self.psum(o, c)]
-        passes = [(kij, tile) for kij in range(m.kijs) for tile in range(m.ic_tiles)]
+        passes = [(kij, tile) for kij in range(m.kijs) for tile in range(len(self.taken[o]))]
         if self.kind == "order of passes":
             passes.sort(key=lambda one: (one[1], one[0]))
         for axis, index in (("kij", 0), ("ic_tile", 1)):
             if self.kind == f"pass of {axis}":
                 times = {"missing": 0, "added twice": 2}[how]
-                passes = [p for p in passes for _ in range(times if p[index] == self.at[axis] else 1)]
+                named = [(kij, self.taken[o][tile]) for kij, tile in passes]
+                counts = [times if name[index] == self.at[axis] else 1 for name in named]
+                passes = [p for p, count in zip(passes, counts, strict=True) for _ in range(count)]
         found = []
         for onij in range(m.onijs):
             acc = 0
@@ -303,10 +318,12 @@ def some(result: ArrayResult, kind: str, most: int) -> list[Fault]:
     return [fault for alike in by_how.values() for fault in alike[: max(1, most // len(by_how))]]
 
 
-@pytest.mark.parametrize("overflow", ["error", "wrap", "saturate"])
+@pytest.mark.parametrize(
+    ("overflow", "groups"), [("error", 1), ("wrap", 1), ("saturate", 1), ("wrap", 2), ("saturate", 2)]
+)
 @pytest.mark.parametrize("kind", ALL)
-def test_a_fault_does_what_the_hardware_would(kind: str, overflow: str) -> None:
-    result = layer(overflow, signed=kind in ("activation's sign", "activation bit") and overflow == "wrap")
+def test_a_fault_does_what_the_hardware_would(kind: str, overflow: str, groups: int) -> None:
+    result = layer(overflow, kind in ("activation's sign", "activation bit") and overflow == "wrap", groups)
     machine = Machine(result)
     for fault in some(result, kind, 4):
         hardware = Hardware(result, fault)
@@ -320,7 +337,7 @@ def test_a_fault_does_what_the_hardware_would(kind: str, overflow: str) -> None:
                     assert found.out.tolist() == out, (str(fault), o, c)
                     assert found.after.tolist() == after, (str(fault), o, c)
                 else:
-                    assert hardware.psum(o, c) == machine.psum[o, c].tolist(), str(fault)
+                    assert hardware.psum(o, c) == machine.psum(o, c).tolist(), str(fault)
                     assert out == machine.out[o, c].tolist(), str(fault)
 
 
@@ -332,8 +349,8 @@ def test_without_a_fault_all_is_golden(drawn: tuple[Conv, np.ndarray], size: tup
     none = Fault("none", (("col", 0),))
     for o in range(machine.mapping.oc_tiles):
         for c in range(spec.cols):
-            right = machine.psum[o, c]
-            assert (machine.column(machine.acts, machine.weights[:, o, :, c]) == right).all()
+            right = machine.psum(o, c)
+            assert (machine.column(machine.acts(o), machine.weights(o)[:, :, c]) == right).all()
             for row, entering in enumerate(machine.registers(o, c)[0]):
                 assert (machine.down(o, c, row, entering) == right).all()
             found = simulate(machine, none, o, c)

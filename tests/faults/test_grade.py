@@ -73,6 +73,10 @@ def test_the_corner_set_reveals_every_detectable_fault_of_an_8x8_array() -> None
         (Shape(4, 4, (4, 4)), ArraySpec(4, 4, psum_bits=8, overflow="wrap")),
         (Shape(4, 4, (4, 4)), ArraySpec(4, 4, psum_bits=9, overflow="saturate")),
         (Shape(4, 4, (4, 4)), ArraySpec(4, 4, psum_bits=9)),
+        (Shape(8, 8, (4, 4), groups=8), ArraySpec(4, 4)),
+        (Shape(8, 12, (4, 3), groups=4, padding=(0, 1, 1, 0)), ArraySpec(4, 3)),
+        (Shape(10, 6, (4, 3), groups=2), ArraySpec(4, 4)),
+        (Shape(6, 9, (3, 4), groups=3, kernel=(2, 2)), ArraySpec(4, 4, psum_bits=9, overflow="saturate")),
     ],
 )
 def test_the_corner_set_reveals_every_detectable_fault_of_other_layers(shape: Shape, spec: ArraySpec) -> None:
@@ -173,6 +177,8 @@ TINY = {
     "two kij": ((1, 1), (1, 2), (1, 2)),
     "a row and a column without a channel": ((1, 1), (1, 1), (1, 1)),
     "two tiles": ((2, 1), (1, 1), (1, 1)),
+    "two groups": ((2, 2), (1, 1), (1, 1)),
+    "two groups, tiles of their own": ((2, 2), (1, 1), (1, 1)),
 }
 
 
@@ -186,11 +192,12 @@ def test_undetectable_is_undetectable_by_every_stimulus_there_is(
     act, weight = IntFormat(1 if channels[0] > 1 and size[1] > 1 else 2, False), IntFormat(2, True)
     array = (2, 2) if "without" in name else (1, 1) if "tiles" in name else channels
     spec = ArraySpec(*array, act.bits, weight.bits, psum_bits, overflow=overflow)
-    act_shape, weight_shape = (channels[0], *size), (channels[1], channels[0], *kernel)
+    groups = 2 if "groups" in name else 1
+    act_shape, weight_shape = (channels[0], *size), (channels[1], channels[0] // groups, *kernel)
     every = []
     codes = [range(4)] * int(np.prod(act_shape)), [range(-2, 2)] * int(np.prod(weight_shape))
     for acts, weights in itertools.product(itertools.product(*codes[0]), itertools.product(*codes[1])):
-        conv = Conv("tiny", np.array(weights).reshape(weight_shape), act, weight)
+        conv = Conv("tiny", np.array(weights).reshape(weight_shape), act, weight, groups=groups)
         try:
             every.append(("", run_layer(conv, np.array(acts).reshape(act_shape), spec)))
         except BadInput:
@@ -206,9 +213,10 @@ def test_undetectable_is_undetectable_by_every_stimulus_there_is(
     assert len(truth.unknown) <= 0.1 * len(truth.faults)
 
 
-def test_a_fault_that_is_detected_differs_in_a_word() -> None:
+@pytest.mark.parametrize("shape", [Shape(3, 5, (3, 2), stride=(1, 2)), Shape(8, 4, (3, 2), groups=2)])
+def test_a_fault_that_is_detected_differs_in_a_word(shape: Shape) -> None:
     """The grade against whole files: the words of a simulated fault in all columns, written and compared."""
-    shape, spec = Shape(3, 5, (3, 2), stride=(1, 2)), ArraySpec(3, 3, psum_bits=7, overflow="saturate")
+    spec = ArraySpec(3, 3, psum_bits=7, overflow="saturate")
     (_, result), *_ = stimuli("sparse", shape, spec, seed=4)
     graded = grade([("it", result)], COURSE, most=400)
     machine, mapping = Machine(result), result.mapping
@@ -216,12 +224,12 @@ def test_a_fault_that_is_detected_differs_in_a_word() -> None:
     for fault in graded.faults:
         if fault.kind == "ReLU":
             continue
-        psum, out = machine.psum.copy(), machine.out.copy()
+        psum, out = result.psum.copy(), machine.out.copy()
         for o, c in itertools.product(range(mapping.oc_tiles), columns_of(fault, mapping)):
             found = simulate(machine, fault, o, c)
-            psum[o, c], out[o, c] = found.psum, found.out
+            psum[mapping.ic_range(o), o, :, :, c], out[o, c] = found.psum, found.out
         outputs = out.reshape(-1, *mapping.output_shape)
-        wrong = replace(result, psum=psum.transpose(2, 0, 3, 4, 1), out=outputs[: shape.out_channels])
+        wrong = replace(result, psum=psum, out=outputs[: shape.out_channels])
         differs = any((right[f.name] != f.words).any() for f in vector_files(wrong, COURSE))
         differs |= bool(np.maximum(outputs[shape.out_channels :], 0).any())  # lanes without a channel
         assert differs == (fault in graded.detected), str(fault)

@@ -11,16 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from systolith.frontends.lowering import Lowered, lower
-from systolith.frontends.verify import by_plan, by_reference, compare_pictures, prove
+from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, prove
 from systolith.network import reference
-from systolith.network.execute import execute, plan
-from systolith.network.graph import Add, AvgPool, Conv, Linear
+from systolith.network.execute import answer, plan
+from systolith.network.graph import Add, AvgPool, Conv, Linear, sides
 from systolith.quant import (
     ActQuantizer,
+    ExactBatchNorm1d,
     ExactBatchNorm2d,
     QuantAdd,
     QuantAvgPool2d,
     QuantConv2d,
+    QuantIdentity,
     QuantLinear,
     calibrate,
 )
@@ -39,17 +41,17 @@ def scramble(model: nn.Module, pixels: np.ndarray, seed: int = 0) -> nn.Module:
     """
     gen = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, ExactBatchNorm2d):
+        if isinstance(module, (ExactBatchNorm1d, ExactBatchNorm2d)):
             module.momentum = 1.0
             module.weight.copy_(torch.randn(module.num_features, generator=gen))
             module.weight[seed % module.num_features] = 0
             module.weight[(seed + 1) % module.num_features] = -1
             module.bias.copy_(torch.randn(module.num_features, generator=gen))
-        if isinstance(module, QuantLinear):
+        if isinstance(module, QuantLinear) and module.bias is not None:
             module.bias.copy_(torch.randn(module.out_features, generator=gen))
     calibrate(model, torch.from_numpy(pixels).float())
     for module in model.modules():
-        if isinstance(module, ExactBatchNorm2d):
+        if isinstance(module, (ExactBatchNorm1d, ExactBatchNorm2d)):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.add_(0.1 * torch.randn(module.num_features, generator=gen))
@@ -57,8 +59,9 @@ def scramble(model: nn.Module, pixels: np.ndarray, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def seen_by_quantizers(model: nn.Module, pixels: np.ndarray) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
-    """The codes that each layer's own quantizer makes of what the model brings to it, by layer, and the logits.
+def seen_by_quantizers(model: nn.Module, pixels: np.ndarray) -> tuple[dict[str, list[np.ndarray]], list[np.ndarray]]:
+    """The codes that each layer's own quantizer makes of what the model brings to it, by layer (NAME#2 of a second
+    call), and the model's outputs.
 
     Taken by hooks from a plain call of the model: nothing of the lowering is involved.
     """
@@ -67,7 +70,9 @@ def seen_by_quantizers(model: nn.Module, pixels: np.ndarray) -> tuple[dict[str, 
     def look(name: str) -> Callable[..., None]:
         def hook(module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             operands = (*inputs, *named.values())
-            seen[name] = [module.act_quant.codes(x).numpy().astype(np.int64) for x in operands]
+            calls = sum(key.split("#")[0] == name for key in seen)
+            called = f"{name}#{calls + 1}" if calls else name
+            seen[called] = [module.act_quant.codes(x).numpy().astype(np.int64) for x in operands]
 
         return hook
 
@@ -77,50 +82,77 @@ def seen_by_quantizers(model: nn.Module, pixels: np.ndarray) -> tuple[dict[str, 
         if hasattr(module, "act_quant")
     ]
     with torch.no_grad():
-        logits = model(torch.from_numpy(pixels)).numpy()
+        result = model(torch.from_numpy(pixels))
     for handle in hooks:
         handle.remove()
-    return seen, logits
+    results = [result] if isinstance(result, Tensor) else list(result.values() if isinstance(result, dict) else result)
+    return seen, [one.numpy() for one in results]
 
 
-def require_equal(model: nn.Module, pixels: np.ndarray) -> Lowered:
-    """Lower `model` and assert that both executors give its codes in front of every layer, and its logits."""
-    lowered = lower(model, (pixels.shape[2], pixels.shape[3]))
+def without_padding(node: Any, layer: Any, codes: np.ndarray) -> np.ndarray:
+    """What a layer took, less the zeros that stood around it and are now the integer layer's own padding."""
+    if not isinstance(node, Conv) or not isinstance(layer, QuantConv2d):
+        return codes
+    own = sides(layer.padding)  # type: ignore[arg-type]
+    top, bottom, left, right = (a - b for a, b in zip(node.pads, own, strict=True))
+    inside = codes[:, :, top : codes.shape[2] - bottom, left : codes.shape[3] - right]
+    assert np.count_nonzero(codes) == np.count_nonzero(inside)
+    return inside
+
+
+def require_equal(model: nn.Module, pixels: np.ndarray, size: tuple[int, ...] | None = None) -> Lowered:
+    """Lower `model` and assert that both executors give its codes in front of every layer, and its outputs."""
+    lowered = lower(model, pixels.shape[2:] if size is None else size)
     network = lowered.network
     for proof in prove(lowered, network):
         assert proof.holds, f"{proof.name}: {proof}"
 
-    expected, logits = seen_by_quantizers(model, pixels)
-    by_numpy: dict[str, np.ndarray] = reference.run(network, pixels)
+    expected, outputs = seen_by_quantizers(model, pixels)
+    by_numpy: dict[str, np.ndarray] = reference.run(network, pixels, *(step.name for step in network.steps))
     by_torch: dict[str, np.ndarray] = {}
     planned = plan(network)
-    answers = execute(
+    answers = answer(
         planned, torch.from_numpy(pixels), lambda name, x: by_torch.update({name: x.numpy().astype(np.int64)})
     )
-    layers = [step for step in network.steps if isinstance(step.node, (Conv, Linear, Add, AvgPool))]
-    assert {step.name for step in layers} == set(expected)
+    modules = dict(model.named_modules())
+    layers = [s for s in network.steps if isinstance(s.node, (Conv, Linear, Add, AvgPool)) and s.name in expected]
+    alone = {name for name in expected if isinstance(modules[name.split("#")[0]], QuantIdentity)}
+    assert {step.name for step in layers} == set(expected) - alone
     for step in layers:
-        assert len(step.inputs) == len(expected[step.name])
-        for name, codes in zip(step.inputs, expected[step.name], strict=True):
-            assert np.array_equal(by_numpy[name], codes), f"{step.name} takes {name}"
-            assert np.array_equal(by_torch[name], codes), f"{step.name} takes {name}"
+        for codes in (by_numpy, by_torch):
+            assert len(step.inputs) == len(expected[step.name])
+            for name, seen in zip(step.inputs, expected[step.name], strict=True):
+                taken = without_padding(step.node, modules[step.name.split("#")[0]], seen)
+                assert np.array_equal(codes[name], taken), f"{step.name} takes {name}"
+    for name in alone:
+        made = f"concat>{name}"
+        if made not in by_numpy:
+            made = next(node for node in network.requantizes if node.endswith(f">{name}"))
+        assert np.array_equal(by_numpy[made].reshape(len(pixels), -1), expected[name][0].reshape(len(pixels), -1))
 
-    # The logits are the last layer's integers: fp32(integer * s) is what the model answers.
-    last: Any = model.get_submodule(network.steps[-1].inputs[0])
-    integers = by_numpy[network.steps[-1].inputs[0]]
-    scale = last.scale().detach().numpy().astype(np.float64)
-    assert np.array_equal((integers * scale).astype(np.float32), logits)
-    assert np.array_equal(answers.numpy(), integers)
-    assert np.array_equal(by_numpy[network.steps[-1].name], logits.argmax(1))
+    # The outputs are integers: fp32(integer * s) is what the model answers.
+    assert len(network.outputs) == len(outputs)
+    for name, value in zip(network.outputs, outputs, strict=True):
+        assert np.array_equal(answers[name].numpy(), by_numpy[name])
+        integers = torch.from_numpy(by_numpy[name])
+        assert np.array_equal(lowered.outputs[name].dequantize(integers).detach().numpy(), value)
+        last: Any = modules.get(name)
+        if isinstance(last, QuantLinear):
+            scale = last.scale().detach().numpy().astype(np.float64)
+            assert np.array_equal((by_numpy[name] * scale).astype(np.float32), value)
+    classes = [(len(pixels), 0)] * network.classifies
+    if network.classifies:
+        assert np.array_equal(by_numpy[network.steps[-1].name], outputs[0].argmax(1))
 
     counted = len(pixels) * sum(int(np.prod(network.values[name].shape)) for name in network.requantizes)
-    for executor in (by_plan(planned), by_reference(network)):
+    for executor in (by_plan(planned), by_reference(network), by_onnx(network)):
         found = compare_pictures(lowered, network, executor, pixels)
         sizes = [(e.compared, e.different) for e in found.equalities()]
-        assert sizes == [(counted, 0), (logits.size, 0), (len(pixels), 0)], found.first
+        assert sizes == [(counted, 0), (sum(one.size for one in outputs), 0), *classes], found.first
         assert found.first == ""
-        assert np.array_equal(np.concatenate(found.trained), logits.argmax(1))
-        assert np.array_equal(np.concatenate(found.integer), logits.argmax(1))
+        if network.classifies:
+            assert np.array_equal(np.concatenate(found.trained), outputs[0].argmax(1))
+            assert np.array_equal(np.concatenate(found.integer), outputs[0].argmax(1))
     return lowered
 
 

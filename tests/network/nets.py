@@ -6,7 +6,20 @@ import numpy as np
 
 from systolith.formats import BadInput, IntFormat
 from systolith.network import IntegerNetwork, Step
-from systolith.network.graph import Add, Argmax, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Node, Requantize
+from systolith.network.graph import (
+    Add,
+    Argmax,
+    AvgPool,
+    Concat,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool,
+    Node,
+    Requantize,
+    Upsample,
+)
 from systolith.network.integer import Value, produced
 from systolith.network.requantize import Thresholds
 
@@ -24,9 +37,11 @@ class Builder:
         self.steps.append(Step(node, inputs))
         return node.name
 
-    def network(self, logits: str) -> IntegerNetwork:
-        self.put(Argmax("class"), logits)
-        return IntegerNetwork(tuple(self.steps))
+    def network(self, logits: str, *more: str) -> IntegerNetwork:
+        """The network that classifies by `logits`, or (with `more`) answers with all of them."""
+        if not more:
+            self.put(Argmax("class"), logits)
+        return IntegerNetwork(tuple(self.steps), (logits, *more) if more else ())
 
     def format(self) -> IntFormat:
         return IntFormat(int(self.rng.integers(2, 9)), bool(self.rng.integers(2)))
@@ -38,13 +53,16 @@ class Builder:
         return self.put(Input("input", np.repeat(table, channels // rows, axis=0), fmt, size))
 
     def conv(self, name: str, source: str, out_channels: int) -> str:
-        """Any kernel, stride, dilation and padding that the map has room for."""
+        """Any groups, kernel, stride, dilation and padding that the map has room for; with a bias or without."""
         value, rng = self.values[source], self.rng
         fmt = IntFormat(int(rng.integers(2, 9)), True)
         for _ in range(100):
             kernel, stride, dilation, padding = (tuple(rng.integers(a, b, 2).tolist()) for a, b in WINDOWS)
-            weight = rng.integers(-fmt.hi, fmt.hi + 1, (out_channels, value.shape[0], *kernel))
-            conv = Conv(name, weight, value.format, fmt, stride, padding, dilation)
+            groups = int(rng.choice([g for g in range(1, 7) if not out_channels % g and not value.shape[0] % g]))
+            weight = rng.integers(-fmt.hi, fmt.hi + 1, (out_channels, value.shape[0] // groups, *kernel))
+            around = padding if rng.integers(2) else tuple(rng.integers(0, 4, 4).tolist())
+            bias = rng.integers(-500, 501, out_channels) if not rng.integers(3) else None
+            conv = Conv(name, weight, value.format, fmt, stride, around, dilation, groups, bias)
             try:
                 if min(conv.output_shape(*value.shape[1:])) >= 4:
                     return self.put(conv, source)
@@ -100,7 +118,26 @@ def random_network(seed: int) -> IntegerNetwork:
     )
     fmt = b.format()
     acc = b.put(Add("add"), b.requantize("b>add", acc, fmt), b.requantize("b>add#2", acc, fmt))
-    codes = b.requantize("add>mean", acc)
+    gains = tuple(rng.integers(1, 4000, 2).tolist())
+    scaled = b.put(Add("scaled", gains), b.requantize("b>scaled", "b"), b.requantize("b>scaled#2", "b"))
+    fmt = b.format()
+    codes = b.put(Concat("both"), b.requantize("add>both", acc, fmt), b.requantize("scaled>both", scaled, fmt))
+    codes = b.put(Upsample("large", tuple(rng.integers(1, 4, 2).tolist())), codes)
+    acc = b.put(
+        Conv(
+            "d2",
+            rng.integers(-7, 8, (6, 1, 3, 2)),
+            b.values[codes].format,
+            IntFormat(4, True),
+            padding=tuple(rng.integers(0, 3, 4).tolist()),
+            groups=6,
+            bias=rng.integers(-99, 100, 6),
+        ),
+        codes,
+    )
+    # Codes of codes, as where two quantizers follow one another.
+    codes = b.requantize("d2>again", acc)
+    codes = b.requantize("again>mean", codes)
     window = tuple(int(rng.integers(1, side)) for side in b.values[codes].shape[1:])
     acc = b.put(AvgPool("mean", window, tuple(rng.integers(1, 4, 2).tolist())), codes)
     codes = b.requantize("mean>whole", acc)
@@ -109,4 +146,5 @@ def random_network(seed: int) -> IntegerNetwork:
     acc = b.linear("c", flat[0], 5)
     fmt = b.format()
     acc = b.put(Add("sum"), b.requantize("c>sum", acc, fmt), b.requantize("d>sum", b.linear("d", flat[1], 5), fmt))
-    return b.network(b.linear("e", b.requantize("sum>e", acc), 10))
+    logits = b.linear("e", b.requantize("sum>e", acc), 10)
+    return b.network(logits) if seed % 3 else b.network(logits, "again>mean", "scaled")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from network.nets import random_network
 from systolith.formats import BadInput, IntFormat
-from systolith.network import IntegerNetwork, Step
+from systolith.network import IntegerNetwork, Step, execute_codes
 from systolith.network import execute as module
-from systolith.network.execute import classify, execute, plan
+from systolith.network.execute import answer, classify, execute, plan
 from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds
@@ -28,17 +28,20 @@ def every_value(
     """Run both on random pixels; the referee's values, all found equal, and the kernels chosen."""
     size = network.values["input"].shape
     pixels = np.random.default_rng(1).integers(0, 256, (count, *size), dtype=np.uint8)
-    expected = run(network, pixels)
+    expected = run(network, pixels, *(step.name for step in network.steps))
     planned, seen = plan(network, batch), set()
 
     def watch(name: str, result: torch.Tensor) -> None:
         assert np.array_equal(result.to(torch.float64).numpy(), expected[name]), name
         seen.add(name)
 
-    logits = execute(planned, torch.from_numpy(pixels), watch)
+    answers = answer(planned, torch.from_numpy(pixels), watch)
     assert seen == set(expected) - {"class"}
-    assert logits.dtype == torch.int64
-    assert np.array_equal(classify(planned, pixels), expected["class"])
+    assert {name: value.dtype for name, value in answers.items()} == dict.fromkeys(network.outputs, torch.int64)
+    for name, value in answers.items():
+        assert np.array_equal(value.numpy(), expected[name])
+    if network.classifies:
+        assert np.array_equal(classify(planned, pixels), expected["class"])
     return expected, planned.choices
 
 
@@ -89,7 +92,7 @@ def test_thresholds_that_are_no_line_go_through_a_table_or_a_search(monkeypatch:
     values[0] = np.sort(np.random.default_rng(2).integers(-3000, 3000, 15))
     crooked = small(replace(t, values=values))
     assert every_value(crooked)[1]["conv>linear"] == "codes by a table"
-    monkeypatch.setattr(module, "MOST_TABLE", 10)
+    monkeypatch.setattr(execute_codes, "MOST_TABLE", 10)
     assert every_value(crooked)[1]["conv>linear"] == "codes by search"
 
 
@@ -117,27 +120,28 @@ def test_an_inexact_kernel_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = module._line
+    honest = execute_codes._line
 
     def shifted(node: Requantize) -> tuple[np.ndarray, np.ndarray]:
         slope, offset = honest(node)
         return slope, offset + np.array([0, 0, 0.02, 0])  # more than the 0.01 of one accumulator
 
-    monkeypatch.setattr(module, "_line", shifted)
+    monkeypatch.setattr(execute_codes, "_line", shifted)
     assert every_value(small())[1]["conv>linear"] == "codes by a table"
 
 
 def test_int8_kernels_need_codes_of_one_byte_and_pairs_that_fit_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small(weight_bits=8, channels=4)
-    node, act, acc = network["conv"].node, network.values["input"], network.values["conv"]
+    node, act, bound = network["conv"].node, network.values["input"], 1 << 20
     assert isinstance(node, Conv)
     monkeypatch.setattr(module, "_has_vnni", lambda: False)
     # 2 * 255 * 127 = 64,770 does not fit int16; with 4-bit weights 2 * 255 * 7 = 3,570 does.
-    assert not module._int8_is_exact(node, act, acc)
+    assert not module._int8_is_exact(node, act, bound)
     narrow = small(channels=4)
-    assert module._int8_is_exact(narrow["conv"].node, narrow.values["input"], narrow.values["conv"])  # type: ignore[arg-type]
+    assert module._int8_is_exact(narrow["conv"].node, narrow.values["input"], bound)  # type: ignore[arg-type]
     monkeypatch.setattr(module, "_has_vnni", lambda: True)
-    assert module._int8_is_exact(node, act, acc)
+    assert module._int8_is_exact(node, act, bound)
+    assert not module._int8_is_exact(node, act, (1 << 24) + 1)
 
 
 def test_a_watch_may_put_another_result_in_place() -> None:

@@ -15,7 +15,7 @@ from network.nets import Builder, random_network
 from systolith.formats import BadInput, IntFormat
 from systolith.network import IntegerNetwork, Step
 from systolith.network.file import add_network, load_network, network_of, save_network
-from systolith.network.graph import Add, Argmax, AvgPool, Flatten, MaxPool
+from systolith.network.graph import Add, Argmax, AvgPool, Flatten, MaxPool, Upsample
 from systolith.network.reference import compute, run
 from systolith.store import ModelFile, load_model_file, save_model_file
 
@@ -66,7 +66,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     for drop, message in {
         "input": "a: takes 'input', which no node before it produces",
         "a>b": "p: takes 'a>b', which no node before it produces",
-        "class": "begins with its one input and ends with its one argmax",
+        "class": "an integer network ends with an argmax, or names its outputs",
     }.items():
         with pytest.raises(BadInput, match=message):
             IntegerNetwork(without(network, drop))
@@ -76,7 +76,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
 
     for steps, message in (
         (rewired("p", "a"), "p: expected codes to take"),
-        (rewired("a>b", "input"), "a>b: expected accumulators to take"),
+        (rewired("a>b", "input"), "a>b: expected thresholds for 3 channels, found 4"),
         (rewired("b", "a>b"), r"b: expected \d+ channels to take"),
         (rewired("f", "p", "p"), "f: expected 1 inputs, found 2"),
         ((*network.steps[:-1], network.steps[1], network.steps[-1]), "a: the name of two nodes"),
@@ -106,8 +106,12 @@ def test_nodes_refuse_nonsense() -> None:
     values[2] = np.arange(15)[::-1]
     with pytest.raises(BadInput, match=r"a>b, channel 2: expected ascending thresholds, found \[14, 13"):
         replace(node, thresholds=replace(node.thresholds, values=values))
-    with pytest.raises(BadInput, match="half a kernel of padding"):
-        MaxPool("p", (2, 2), (1, 1), (2, 0))
+    with pytest.raises(BadInput, match=r"p: a window lies in the padding \(2, 0\) alone"):
+        MaxPool("p", (2, 2), (1, 1), (2, 0)).output_shape(4, 4)
+    with pytest.raises(BadInput, match="expected gains of at least 1"):
+        Add("p", (0, 1))
+    with pytest.raises(BadInput, match="expected factors of at least 1"):
+        Upsample("p", (2, 0))
     with pytest.raises(BadInput, match="kernel and stride of at least 1"):
         AvgPool("p", (0, 2), (1, 1))
     with pytest.raises(BadInput, match=r"p: a window of \(5, 2\) does not fit the map \(4, 4\)"):

@@ -12,13 +12,14 @@ def naive(conv: Conv, act: np.ndarray) -> np.ndarray:
     """Loops of Python integers over one map (C, H, W)."""
     height, width = act.shape[1:]
     out = np.zeros((conv.out_channels, *conv.output_shape(height, width)), dtype=np.int64)
+    outs = conv.out_channels // conv.groups
     for oc, oi, oj in np.ndindex(*out.shape):
         total = 0
         for ic, ki, kj in np.ndindex(*conv.weight.shape[1:]):
-            i = oi * conv.stride[0] + ki * conv.dilation[0] - conv.padding[0]
-            j = oj * conv.stride[1] + kj * conv.dilation[1] - conv.padding[1]
+            i = oi * conv.stride[0] + ki * conv.dilation[0] - conv.pads[0]
+            j = oj * conv.stride[1] + kj * conv.dilation[1] - conv.pads[2]
             if 0 <= i < height and 0 <= j < width:
-                total += int(act[ic, i, j]) * int(conv.weight[oc, ic, ki, kj])
+                total += int(act[oc // outs * len(conv.weight[0]) + ic, i, j]) * int(conv.weight[oc, ic, ki, kj])
         out[oc, oi, oj] = total
     return out
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import INT4, UINT4, Find
-from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer, timing
+from systolith.array import ArrayResult, ArraySpec, Schedule, observe, run_layer, timing
 from systolith.network import Conv
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.layer import Outcome, parameters, run_on, shared
@@ -62,8 +63,16 @@ def test_the_random_cores_cover_what_they_should() -> None:
     assert {m.spec.rows for m in mappings} == {m.spec.cols for m in mappings} == set(range(1, 10))
     assert len({m.conv.stride for m in mappings}) == len({m.conv.dilation for m in mappings}) == 4
     assert {m.kijs for m in mappings} == {1, 2, 3, 4, 6, 9}
-    assert max(m.onijs for m in mappings) <= 40
+    assert max(m.onijs for m in mappings) <= 64
     assert any(m.oc_tiles > 1 and m.ic_tiles > 1 for m in mappings)
+    # Groups that leave passes out, that begin behind the first tile and take several, that share an input tile.
+    ranges = [[m.ic_range(oc_tile) for oc_tile in range(m.oc_tiles)] for m in mappings]
+    assert sum(not m.made.all() for m in mappings) >= 8
+    assert any(
+        tiles.start and len(tiles) > 1 and m.kijs > 1 for m, r in zip(mappings, ranges, strict=True) for tiles in r
+    )
+    assert any(0 < b.start < a.stop < b.stop for r in ranges for a, b in itertools.pairwise(r))
+    assert sum(len(m.conv.padding) == 4 for m in mappings) >= 8
     for overflow in ("wrap", "saturate"):
         assert sum(r.mapping.spec.overflow == overflow and not r.check().holds for r in drawn) >= 4
 
@@ -80,6 +89,26 @@ def test_the_core_is_free_when_it_says_so(
     assert found.outputs == (3 * 16, 3 * 16)
 
 
+@pytest.mark.parametrize("name", SIMULATORS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_depthwise_layer(name: str, schedule: Schedule, simulator: Find, models: Path, tmp_path: Path) -> None:
+    """16 channels, 3x3, on an 8x8 map: 18 passes of 8 weight beats, 1 beat, and 100 or 64 positions."""
+    rng = np.random.default_rng(3)
+    conv = Conv("layer", rng.integers(-7, 8, (16, 1, 3, 3)), UINT4, INT4, padding=(1, 1), groups=16)
+    result = run_layer(conv, rng.integers(0, 16, (16, 8, 8)), ArraySpec())
+    found = run_on(simulator(name), result, tmp_path, schedule, cache=models)
+    assert found.holds, found
+    positions = 64 if schedule.useful else 100
+    assert (found.psums, found.outputs) == ((18 * positions,) * 2, (2 * 64,) * 2)
+    assert found.clocks == 18 * (1 + 8 + positions) + (18 if schedule.drained else 1) * 14
+    stepped = observe(result.mapping, result.act, schedule)
+    assert stepped.holds
+    assert stepped.clocks == found.clocks == schedule.clocks(result.mapping)
+    # The files hold the weights of the passes that are made, and which they are.
+    assert len((tmp_path / "weight.txt").read_text().split()) == 18 * 8
+    assert (tmp_path / "range.txt").read_text().split() == ["0" * 32, ("0" * 15 + "1") * 2]
+
+
 def squeezed(act: np.ndarray | None = None) -> ArrayResult:
     rng = np.random.default_rng(1)
     conv = Conv("layer", rng.integers(-7, 8, (8, 8, 3, 3)), UINT4, INT4, padding=(1, 1))
@@ -93,7 +122,7 @@ def test_the_clocks_of_the_squeezed_layer() -> None:
     assert Schedule(useful=True).clocks(mapping) == 9 * (1 + 8 + 16) + 14 == 239
     assert Schedule(useful=True, drained=True).clocks(mapping) == 9 * (1 + 8 + 16 + 14)
     # The first position enters after 9 beats; its psum crosses 7 rows and 7 columns, is registered and queued.
-    assert Schedule().psum_clocks(mapping)[0, 0, 0, 0] == 9 + 7 + 7 + 2
+    assert Schedule().psum_clocks(mapping)[0, 0] == 9 + 7 + 7 + 2
     assert Schedule().psum_clocks(mapping).max() == 239 + 1
     assert Schedule().out_clocks(mapping)[0, -1] == 239 + 1 + 3
 

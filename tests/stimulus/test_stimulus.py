@@ -28,16 +28,20 @@ WIDE = ArraySpec(psum_bits=40)
 
 @st.composite
 def shapes(draw: st.DrawFn, max_channels: int = 11, max_map: int = 6, most_bits: int = 4) -> Shape:
-    """Any channels and formats, non-square maps and kernels, stride, dilation, padding."""
+    """Any channels, groups and formats, non-square maps and kernels, stride, dilation, padding of four sides."""
     kernel, stride = (draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(2))
-    dilation, padding = draw(st.tuples(st.integers(1, 2), st.integers(1, 2))), draw(st.tuples(*[st.integers(0, 2)] * 2))
-    least = [max(1, dilation[d] * (kernel[d] - 1) + 1 - 2 * padding[d]) for d in (0, 1)]
+    dilation, padding = draw(st.tuples(st.integers(1, 2), st.integers(1, 2))), draw(st.tuples(*[st.integers(0, 2)] * 4))
+    least = [max(1, dilation[d] * (kernel[d] - 1) + 1 - sum(padding[2 * d :][:2])) for d in (0, 1)]
     size = tuple(draw(st.integers(n, max(n, max_map))) for n in least)
-    channels = draw(st.tuples(*[st.integers(1, max_channels)] * 2))
+    groups = draw(st.sampled_from([1, 1, *range(2, max_channels + 1)]))
+    ins, outs = draw(st.tuples(*[st.integers(1, max_channels // groups)] * 2))
+    channels = groups * ins, groups * outs
     act = IntFormat(draw(st.integers(1, most_bits)), draw(st.booleans()))
     weight = IntFormat(draw(st.integers(1, most_bits)), True)
     span = (weight.lo, weight.hi) if draw(st.booleans()) else None
-    return Shape(*channels, (size[0], size[1]), kernel, padding, stride, dilation, act, weight, weight_range=span)
+    return Shape(
+        *channels, (size[0], size[1]), kernel, padding, stride, dilation, act, weight, weight_range=span, groups=groups
+    )
 
 
 def spec_of(shape: Shape, size: tuple[int, int], bits: int = 40, overflow: str = "error") -> ArraySpec:
@@ -72,9 +76,8 @@ def test_every_case_is_a_layer_of_the_shape_and_keeps_the_ring_zero(shape: Shape
         result = on_array(case, spec)
         assert result.check().holds
         ring = np.ones(result.mapping.padded_shape, dtype=bool)
-        ring[
-            shape.padding[0] : shape.padding[0] + shape.size[0], shape.padding[1] : shape.padding[1] + shape.size[1]
-        ] = False
+        top, _, left, _ = result.mapping.conv.pads
+        ring[top : top + shape.size[0], left : left + shape.size[1]] = False
         assert not result.mapping.act_tiles(case.act)[:, ring.reshape(-1)].any()
         assert not result.psum[:, :, :, ring.reshape(-1)].any()
         assert on_array(case, replace(spec, psum_bits=shape.least_psum_bits())).check().holds
@@ -163,7 +166,8 @@ def windowed(result: ArrayResult) -> np.ndarray:
     mapping = result.mapping
     used = np.zeros((mapping.kijs, mapping.nijs), dtype=bool)
     np.put_along_axis(used, mapping.windows(), True, axis=1)
-    inside = np.pad(np.ones(result.act.shape[1:], bool), [(p, p) for p in mapping.conv.padding])
+    top, bottom, left, right = mapping.conv.pads
+    inside = np.pad(np.ones(result.act.shape[1:], bool), [(top, bottom), (left, right)])
     return used & inside.reshape(-1)
 
 
@@ -243,7 +247,7 @@ def test_the_worst_case_is_the_largest_psum_there_can_be(
     spec = spec_of(shape, size)
     case = one("worst-max" if sign > 0 else "worst-min", shape, spec, seed=seed)
     result = on_array(case, spec)
-    weight = case.conv.weight.astype(int).reshape(shape.out_channels, shape.in_channels, -1)
+    weight = case.conv.weight.astype(int).reshape(shape.out_channels, shape.group[0], -1)
     gain = np.maximum(sign * shape.acts[0] * weight, sign * shape.acts[1] * weight)
     inside = shape.windows(spec)[2]
     largest = max(
@@ -280,7 +284,8 @@ def test_extremes_are_exact_or_out_of_reach(shape: Shape, size: tuple[int, int],
         target = (fmt.hi if sign > 0 else fmt.lo) + beyond
         (made,) = make_cases(name, shape, spec)
         if isinstance(made, LeftOut):
-            count = min(shape.in_channels, size[0]) * min(most, 1) if "pass" in name else shape.in_channels * most
+            ins = shape.group[0]
+            count = min(ins, size[0]) * min(most, 1) if "pass" in name else ins * most
             a, w = max(((a, w) for a in shape.acts for w in shape.weights), key=lambda p: sign * p[0] * p[1])
             assert sign * a * w <= 0 or not reachable(count, abs(a), abs(w), abs(target))
             assert made.reason.startswith(f"{target} is out of reach")

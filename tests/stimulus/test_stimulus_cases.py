@@ -29,6 +29,9 @@ def test_refusals() -> None:
         ({"stride": (0, 1)}, "expected stride and dilation of 1 to 65535"),
         ({"padding": (0, -1)}, "padding of 0 to 65535"),
         ({"kernel": (7, 3)}, "does not fit the padded map"),
+        ({"groups": 3}, "3 groups: expected a number that divides the channels, 8x8"),
+        ({"groups": 0}, "0 groups"),
+        ({"padding": (1, 1, 1)}, "expected a padding of 2 or 4 numbers"),
     ):
         with pytest.raises(BadInput, match=message):
             replace(SQUEEZED, **change)  # type: ignore[arg-type]
@@ -46,6 +49,9 @@ def test_refusals() -> None:
 def test_cancelling_products_meet_in_every_pair_of_rows(shape: Shape, size: tuple[int, int]) -> None:
     spec = spec_of(shape, size)
     made = list(make_cases("cancel", shape, spec))
+    if shape.groups > 1 and shape.group[0] == 1:
+        assert made == [LeftOut("cancel", "a column adds one product a pass: there is nothing to cancel")]
+        return
     if shape.weights[1] <= 0 and shape.acts[0] == 0:
         assert made == [LeftOut("cancel", "every product has the same sign")]
         return
@@ -56,7 +62,7 @@ def test_cancelling_products_meet_in_every_pair_of_rows(shape: Shape, size: tupl
         products = acts[:, None, None, :, None, :] * weights[:, :, :, None]  # (ic, oc, kij, nij, col, row)
         assert set(np.unique(products)) <= {-1, 0, 1}
         assert (abs(products).sum(-1) <= 2).all()
-        for row in range(min(shape.in_channels, size[0]) - 1):
+        for row in range(min(shape.group[0], size[0]) - 1):  # the first column's group is the first
             pair = products[0, 0, 0, :, 0, row : row + 2]
             met.setdefault(row, set()).update(pair.sum(-1)[abs(pair).sum(-1) == 2].tolist())
     assert all(sums == {0} for sums in met.values())
@@ -88,6 +94,15 @@ def test_sums_that_turn(name: str, lowest: int, size: tuple[int, int]) -> None:
     onij = next(n for n in range(16) if (result.out[:, n // 4, n % 4] == 1).all())
     sums = [result.psum[tile, :, kij, windows[kij, onij]] for kij in range(9) for tile in range(len(result.psum))]
     assert (np.cumsum(sums, axis=0).min(0).reshape(-1)[:8] == lowest).all()
+    # In groups of 16 -> 4 channels too, two tiles each, and in those of 8 -> 2, each on a tile of its own.
+    for groups in (2, 4):
+        shape = Shape(32, 8, (4, 4), groups=groups)
+        case = one(name, shape, replace(spec, rows=8))
+        assert case.note.endswith(f"in every channel at onij {onij}")
+        again = on_array(case, replace(spec, rows=8))
+        sums = [again.psum[tile, 0, kij, windows[kij, onij]] for kij in range(9) for tile in range(4)]
+        assert (np.cumsum(sums, axis=0).min(0) == lowest).all()
+        assert (again.out.reshape(8, -1)[:, onij] == 1).all()
     point = replace(SQUEEZED, kernel=(1, 1), padding=(0, 0))
     (left,) = make_cases(name, point, ArraySpec(psum_bits=12))
     assert left == LeftOut(name, f"{lowest} is out of reach in half of the passes")

@@ -37,12 +37,78 @@ def test_tensors_are_as_documented(tmp_path: Path) -> None:
             "weight": (8, 8, 3, 3),
             "psum": (1, 1, 9, 36, 8),
             "out": (8, 4, 4),
-            **dict.fromkeys(("rows", "cols", "act_bits", "weight_bits", "psum_bits"), ()),
+            **dict.fromkeys(("rows", "cols", "act_bits", "weight_bits", "psum_bits", "groups"), ()),
             **dict.fromkeys(("padding", "stride", "dilation"), (2,)),
         }
         assert all(np.issubdtype(t[n].dtype, np.integer) for n in t.files)
         assert (t["out"] == r.out).all()
         assert t["out"].min() < 0  # before ReLU
+
+
+def grouped() -> ArrayResult:
+    """Two groups of 6 -> 5 channels on 4x4: output tiles 0-3, 4-7, 8-9 read input channels 0-5, 0-11, 6-11."""
+    rng = np.random.default_rng(5)
+    conv = Conv("layer", rng.integers(-7, 8, (10, 6, 1, 2)), UINT4, INT4, padding=(0, 1, 2, 0), groups=2)
+    return run_layer(conv, rng.integers(0, 16, (12, 3, 3)), ArraySpec(4, 4))
+
+
+MADE = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+"""Input and output tiles."""
+
+
+def test_a_grouped_bundle_has_files_of_the_passes_that_are_made(tmp_path: Path) -> None:
+    r = grouped()
+    written = write_bundle(r, tmp_path / "b")
+    for kind in ("weight", "psum"):
+        names = {f"{kind}_itile{i}_otile{o}_kij{k}.txt" for i, o in MADE for k in (0, 1)}
+        assert {path.name for path in (tmp_path / "b").glob(f"{kind}_*")} == names
+    # 4 x 5 positions of 3 input tiles, 14 passes of 4 weights and 20 psums, 4 x 4 outputs of 3 output tiles.
+    assert written.words == 3 * 20 + 14 * (4 + 20) + 3 * 16
+    with np.load(tmp_path / "b" / "tensors.npz") as t:
+        assert (t["weight"].shape, int(t["groups"]), t["padding"].tolist()) == ((10, 6, 1, 2), 2, [0, 1, 2, 0])
+        assert t["psum"].shape == (3, 3, 2, 20, 4)
+        assert not t["psum"][[0, 2], [2, 0]].any()
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert (manifest["layer"]["in_channels"], manifest["layer"]["groups"]) == (12, 2)
+    assert (manifest["layer"]["padding"], manifest["array"]["passes"]) == ([0, 1, 2, 0], 14)
+    again, _ = read_bundle(tmp_path / "b")
+    assert (again.mapping.conv.groups, again.mapping.conv.pads) == (2, (0, 1, 2, 0))
+    assert all(e.holds for e in verify_bundle(tmp_path / "b"))
+
+
+def test_lines_of_passes_that_are_not_made_are_in_no_file(tmp_path: Path) -> None:
+    files = (
+        FileSpec("act", "act.txt", ("itile", "nij"), ("row",)),
+        FileSpec("weight", "weight.txt", ("otile", "kij", "itile", "col"), ("row",)),
+        FileSpec("psum", "psum_{otile}.txt", ("kij", "itile", "nij"), ("col",)),
+        # A word of all input tiles side by side has zeros where no pass is made.
+        FileSpec("weight", "wide.txt", ("otile", "kij", "col"), ("itile", "row")),
+    )
+    r = grouped()
+    write_bundle(r, tmp_path / "b", Layout("mine", files))
+    found = [(tmp_path / "b" / "weight.txt").read_text().split(), r.mapping.weight_tiles()]
+    order = sorted((o, k, i) for i, o in MADE for k in (0, 1))
+    words = [found[1][i, o, k, col] for o, k, i in order for col in range(4)]
+    assert found[0] == ["".join(f"{int(code) & 15:04b}" for code in word[::-1]) for word in words]
+    counts = [len((tmp_path / "b" / f"psum_{o}.txt").read_text().split()) for o in range(3)]
+    assert counts == [2 * 2 * 20, 2 * 3 * 20, 2 * 2 * 20]
+    wide = (tmp_path / "b" / "wide.txt").read_text().split()
+    assert len(wide) == 3 * 2 * 4
+    assert {word[:16] for word in wide[:8]} == {"0" * 16}  # of output tile 0, the lanes of input tile 2
+    assert all(e.holds for e in verify_bundle(tmp_path / "b"))
+
+
+def test_a_bundle_from_before_there_were_groups_reads_as_one(tmp_path: Path) -> None:
+    write_bundle(result(), tmp_path / "b")
+    with np.load(tmp_path / "b" / "tensors.npz") as t:
+        arrays = {name: t[name] for name in t.files if name != "groups"}
+    np.savez(tmp_path / "b" / "tensors.npz", **arrays)  # type: ignore[arg-type]
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    del manifest["layer"]["groups"]
+    manifest["sha256"]["tensors.npz"] = hashlib.sha256((tmp_path / "b" / "tensors.npz").read_bytes()).hexdigest()
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    assert read_bundle(tmp_path / "b")[0].mapping.conv.groups == 1
+    assert all(e.holds for e in verify_bundle(tmp_path / "b"))
 
 
 def test_the_manifest_has_a_hash_of_every_file(tmp_path: Path) -> None:

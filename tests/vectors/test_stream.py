@@ -23,7 +23,7 @@ from systolith.vectors.stream import Psums, first_tiles, predict, stream_bundle
 from systolith.vectors.text import Style, encode_file, encoded_size
 from vectors.test_read import layouts, results
 
-FRAME = 12 * 512  # what the prediction allows tensors.npz for its frame: 12 members
+FRAME = 13 * 512  # what the prediction allows tensors.npz for its frame: 13 members
 
 
 def tiled(seed: int = 0, spec: ArraySpec | None = None) -> ArrayResult:
@@ -144,6 +144,25 @@ def test_the_first_tiles_are_a_layer_of_their_own() -> None:
     assert same is r.mapping.conv
     with pytest.raises(BadInput, match="tiles 0x1: expected at least one"):
         first_tiles(r.mapping.conv, r.act, 2, 4, (0, 1))
+
+
+def test_the_first_tiles_of_a_grouped_layer_are_whole_groups() -> None:
+    rng = np.random.default_rng(0)
+    conv = Conv("layer", rng.integers(-7, 8, (12, 4, 3, 3)), UINT4, INT4, groups=4)  # groups of 4 -> 3 channels
+    act = rng.integers(0, 16, (16, 4, 4))
+    whole = run_layer(conv, act, ArraySpec(4, 4))
+    for tiles, groups, name in (
+        ((2, 2), 2, "layer (channels 0-7 -> 0-5 of 16 -> 12)"),  # output channels 6 and 7 need another input tile
+        ((4, 1), 1, "layer (channels 0-3 -> 0-2 of 16 -> 12)"),
+    ):
+        part, taken = first_tiles(conv, act, 4, 4, tiles)
+        assert (part.groups, part.name, taken.shape[0]) == (groups, name, groups * 4)
+        assert (run_layer(part, taken, ArraySpec(4, 4)).out == whole.out[: groups * 3]).all()
+    # Of a group larger than that, a part.
+    wide = Conv("layer", rng.integers(-7, 8, (12, 8, 1, 1)), UINT4, INT4, groups=2)
+    part, taken = first_tiles(wide, act, 4, 4, (1, 1))
+    assert (part.groups, part.weight.shape, taken.shape[0]) == (1, (4, 4, 1, 1), 4)
+    assert (part.weight == wide.weight[:4, :4]).all()
 
 
 def test_narrow_accumulators_wrap_and_saturate_as_in_memory(tmp_path: Path) -> None:

@@ -6,18 +6,25 @@ It shares nothing with `mistakes.py`: whole numbers in int64, one input tile and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from systolith.array import ArrayResult
+from systolith.network import Conv
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 def same(values: np.ndarray) -> np.ndarray:
     return values
+
+
+def made(conv: Conv, rows: int, cols: int, ic_tile: int, oc_tile: int) -> bool:
+    """Whether some output channel of the one tile reads an input channel of the other."""
+    whole = replace(conv, weight=np.ones_like(conv.weight)).dense
+    return bool(whole[oc_tile * cols :][:cols, ic_tile * rows :][:, :rows].any())
 
 
 @dataclass
@@ -46,18 +53,21 @@ class Rtl:
     def run(self, result: ArrayResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Psums (ic_tile, oc_tile, kij, nij, col), outputs (oc_tile, onij, col), and which nij are padding."""
         m, conv = result.mapping, result.mapping.conv
-        rows, cols, (kh, kw), (ph, pw) = m.spec.rows, m.spec.cols, conv.kernel, conv.padding
+        rows, cols, (kh, kw), (top, bottom, left, right) = m.spec.rows, m.spec.cols, conv.kernel, conv.pads
         ics, ocs = -(-conv.in_channels // rows), -(-conv.out_channels // cols)
-        padded = np.pad(result.act.astype(np.int64), ((0, 0), (ph, ph), (pw, pw)))
-        ring = np.pad(np.zeros(result.act.shape[1:], dtype=bool), ((ph, ph), (pw, pw)), constant_values=True).ravel()
+        around = (top, bottom), (left, right)
+        padded = np.pad(result.act.astype(np.int64), ((0, 0), *around))
+        ring = np.pad(np.zeros(result.act.shape[1:], dtype=bool), around, constant_values=True).ravel()
         wp, act = padded.shape[2], np.zeros((ics * rows, ring.size), dtype=np.int64)
         act[: conv.in_channels] = padded.reshape(conv.in_channels, -1)
         weight = np.zeros((ocs * cols, ics * rows, kh * kw), dtype=np.int64)
-        weight[: conv.out_channels, : conv.in_channels] = conv.weight.reshape(*conv.weight.shape[:2], -1)
+        weight[: conv.out_channels, : conv.in_channels] = conv.dense.reshape(conv.out_channels, conv.in_channels, -1)
         psum = np.zeros((ics, ocs, kh * kw, ring.size, cols), dtype=np.int64)
         for i in range(ics):
             lanes = self.act(act[i * rows : (i + 1) * rows])
             for o in range(ocs):
+                if not made(conv, rows, cols, i, o):
+                    continue
                 codes = self.weight(weight[o * cols : (o + 1) * cols, i * rows : (i + 1) * rows])
                 for row in range(rows):
                     psum[i, o] += codes[:, row].T[:, None] * lanes[row][:, None]
@@ -90,6 +100,8 @@ class Rtl:
         files: dict[str, list[str]] = {}
         if "psum" in levels:
             for i, o, kij in np.ndindex(*psum.shape[:3]):
+                if not made(result.mapping.conv, result.mapping.spec.rows, result.mapping.spec.cols, i, o):
+                    continue
                 marked = ring if self.x == "padding" else np.zeros(ring.size, dtype=bool)
                 files[f"psum_itile{i}_otile{o}_kij{kij}.txt"] = self._lines(psum[i, o, kij], marked)
         if "out" in levels:

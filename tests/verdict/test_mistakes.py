@@ -30,6 +30,13 @@ def random_layer(channels: tuple[int, int], kernel: tuple[int, int], stride: int
     return run_layer(conv, act, ArraySpec(4, 4, psum_bits=16))
 
 
+def random_grouped() -> ArrayResult:
+    """Two groups of 5 -> 4 channels: output tile 0 reads input tiles 0 and 1, output tile 1 reads 1 and 2."""
+    rng = np.random.default_rng(7)
+    conv = Conv("layer", rng.integers(-8, 8, (8, 5, 3, 2)), UINT4, INT4, padding=(1, 0, 2, 1), groups=2)
+    return run_layer(conv, rng.integers(0, 16, (10, 5, 4)) * rng.integers(0, 2, (10, 5, 4)), ArraySpec(4, 4))
+
+
 @pytest.fixture(scope="module")
 def layers() -> dict[str, ArrayResult]:
     """Two layers of the shipped model with what they see of the shipped picture, and two random ones."""
@@ -47,10 +54,11 @@ def layers() -> dict[str, ArrayResult]:
         "features.3, tiled": run_layer(small, seen["features.3"][:16, 10:16, 9:14], ArraySpec()),
         "random": random_layer((4, 4), (3, 3), 1, (4, 3)),
         "random, tiled, stride 2": random_layer((7, 10), (2, 3), 2, (6, 5)),
+        "random, grouped, four pads": random_grouped(),
     }
 
 
-NAMES = ("features.27", "features.3, tiled", "random", "random, tiled, stride 2")
+NAMES = ("features.27", "features.3, tiled", "random", "random, tiled, stride 2", "random, grouped, four pads")
 
 
 def collapsed(names: set[str]) -> set[str]:

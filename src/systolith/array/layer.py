@@ -45,12 +45,12 @@ class ArrayResult:
 
         This goes the other way than `psums.py`: from the untiled weights, in int64, without a GEMM.
         """
-        mapping, (ph, pw) = self.mapping, self.mapping.conv.padding
+        mapping, (top, bottom, left, right) = self.mapping, self.mapping.conv.pads
         conv, spec = mapping.conv, mapping.spec
         lanes = mapping.oc_tiles * spec.cols
-        padded = np.pad(self.act.astype(np.int64), ((0, 0), (ph, ph), (pw, pw)))
+        padded = np.pad(self.act.astype(np.int64), ((0, 0), (top, bottom), (left, right)))
         kernels = np.zeros((conv.in_channels, lanes, mapping.kijs), dtype=np.int64)
-        kernels[:, : conv.out_channels] = conv.weight.reshape(*conv.weight.shape[:2], -1).swapaxes(0, 1)
+        kernels[:, : conv.out_channels] = conv.dense.reshape(*conv.dense.shape[:2], -1).swapaxes(0, 1)
         direct = np.zeros((mapping.ic_tiles, lanes, mapping.kijs, mapping.nijs), dtype=np.int64)
         for ic in range(conv.in_channels):
             direct[ic // spec.rows] += np.multiply.outer(kernels[ic], padded[ic].reshape(-1))
@@ -61,7 +61,8 @@ class ArrayResult:
 
 def accumulate_all(mapping: Mapping, psum: NDArray[np.integer]) -> NDArray[np.int64]:
     """Outputs int64 (O, OH, OW), before ReLU, from psums (ic_tile, oc_tile, kij, nij, col)."""
-    parts = [accumulate(mapping, psum[:, oc_tile], oc_tile) for oc_tile in range(mapping.oc_tiles)]
+    tiles = range(mapping.oc_tiles)
+    parts = [accumulate(mapping, psum[mapping.ic_range(oc_tile), oc_tile], oc_tile) for oc_tile in tiles]
     return np.concatenate(parts).reshape(mapping.conv.out_channels, *mapping.output_shape)
 
 

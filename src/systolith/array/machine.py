@@ -185,16 +185,14 @@ class _Control:
         pattern = np.zeros(first + streamed + wait, dtype=np.int8)
         pattern[: rules.load_beats] = LOAD
         pattern[first : first + streamed] = STREAM
-        passes = np.arange(mapping.passes)
         step = max(1, self.block // len(pattern))
         for begin in range(0, mapping.passes, step):
-            rest, ic_tile = np.divmod(passes[begin : begin + step], mapping.ic_tiles)
-            oc_tile, kij = np.divmod(rest, mapping.kijs)
-            words = np.zeros((len(rest), len(pattern), rules.rows), dtype=self.dtype)
+            oc_tile, kij, ic_tile = mapping.order[begin : begin + step].T
+            words = np.zeros((len(kij), len(pattern), rules.rows), dtype=self.dtype)
             words[:, : rules.load_beats] = self.weight[ic_tile, oc_tile, kij]
             where = positions[kij if self.schedule.useful else np.zeros_like(kij)]
             words[:, first : first + streamed] = self.act[ic_tile[:, None], where]
-            yield np.tile(pattern, len(rest)), words.reshape(-1, rules.rows)
+            yield np.tile(pattern, len(kij)), words.reshape(-1, rules.rows)
         # Until everything has come out: as long again as anything could be on its way.
         last = rules.crossing + rules.cols + 16
         yield np.zeros(last, dtype=np.int8), np.zeros((last, rules.rows), dtype=self.dtype)
@@ -336,7 +334,8 @@ class _Sfp:
         self.vectors = schedule.vectors(mapping)
         self.at = np.zeros(0, dtype=np.int64)
         self.words = np.zeros((0, mapping.spec.cols), dtype=np.int64)
-        self.done, self.per_tile = 0, mapping.kijs * mapping.ic_tiles
+        self.done = 0
+        self.begins = np.isin(np.arange(mapping.passes + 1), mapping.begins)
         lo, hi = mapping.conv.bounds()
         self.narrow = not safe(mapping.spec.psum_format, int(lo.min()), int(hi.max()))
         self.sums = np.zeros((mapping.onijs, mapping.spec.cols), dtype=np.int64)
@@ -356,7 +355,7 @@ class _Sfp:
         read = at[:whole].reshape(passes, self.vectors)
         psum = words[:whole].reshape(passes, self.vectors, mapping.spec.cols)
         if not self.useful:
-            where = self.windows[number // mapping.ic_tiles % mapping.kijs]
+            where = self.windows[mapping.order[number, 1]]
             each = np.arange(passes)[:, None]
             read, psum = read[each, where], psum[each, where]
         write = read + 1
@@ -364,15 +363,15 @@ class _Sfp:
         hazards = int((read <= history[:-1]).sum())
         self.written = history[-1:]
         outs, out, held = [], [], []
-        for one, writes, sums in zip(number % self.per_tile, write, psum, strict=True):
-            if one == 0:
+        for one, writes, sums in zip(number, write, psum, strict=True):
+            if self.begins[one]:
                 self.sums[:] = 0
             self.sums += sums
             if self.narrow:
                 self.sums = fit(self.sums, mapping.spec.psum_format, mapping.spec.overflow)
             if trace is not None:
                 held.append(self.sums.copy())
-            if one == self.per_tile - 1:
+            if self.begins[one + 1]:
                 out.append(writes + 2)
                 outs.append(self.sums.copy())
         if trace is not None:

@@ -5,23 +5,32 @@ A pass is one (oc_tile, ic_tile, kij) with its weight tile resident; the padded 
 
     psum[ic_tile, oc_tile, kij][nij, col] = sum over row of a[ic_tile][row, nij] * w[oc_tile, ic_tile, kij][col, row]
     out[oc, onij] = sum over kij, ic_tile of psum[...][(oi*stride + ki*dil)*Wp + oj*stride + kj*dil, col]
+
+A grouped convolution is a dense one with block-diagonal weights: passes whose tile is zero by structure are not made,
+so groups narrower than the array share a pass on its diagonal.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array.spec import ArraySpec, require_lanes
-from systolith.formats import least_signed_bits
+from systolith.formats import BadInput, least_signed_bits
 from systolith.network.graph import Conv, Pair, sum_bounds
 
 
 @dataclass(frozen=True, eq=False)
 class Mapping:
-    """A layer on an array for an input map of (height, width)."""
+    """A layer without a bias on an array, for an input map of (height, width).
+
+    Raises:
+        BadInput: formats wider than the lanes, a kernel larger than the padded map, or a bias.
+    """
 
     conv: Conv
     spec: ArraySpec
@@ -30,6 +39,8 @@ class Mapping:
 
     def __post_init__(self) -> None:
         require_lanes(self.conv, self.spec)
+        if self.conv.bias is not None:
+            raise BadInput(f"{self.conv.name}: an array adds products alone: expected no bias (`product()` is without)")
         self.conv.output_shape(self.height, self.width)
 
     @property
@@ -62,13 +73,48 @@ class Mapping:
         """Positions in the output map."""
         return self.output_shape[0] * self.output_shape[1]
 
+    def ic_range(self, oc_tile: int) -> range:
+        """The ic_tiles whose passes are made for an oc_tile: those that the groups of its output channels read."""
+        conv, first = self.conv, oc_tile * self.spec.cols
+        last = min(first + self.spec.cols, conv.out_channels) - 1
+        outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+        begin, end = first // outs * ins, (last // outs + 1) * ins
+        return range(begin // self.spec.rows, -(-end // self.spec.rows))
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """int64 (pass, 3): the oc_tile, kij and ic_tile of each pass that is made, one after another."""
+        tiles = [
+            np.array(np.meshgrid(t, range(self.kijs), self.ic_range(t), indexing="ij")) for t in range(self.oc_tiles)
+        ]
+        return np.concatenate([one.reshape(3, -1) for one in tiles], axis=1).T
+
+    @cached_property
+    def begins(self) -> NDArray[np.int64]:
+        """int64 (oc_tile + 1,): the number of an oc_tile's first pass; the last is that of all passes."""
+        counts = [len(self.ic_range(oc_tile)) * self.kijs for oc_tile in range(self.oc_tiles)]
+        return np.cumsum([0, *counts])
+
     @property
     def passes(self) -> int:
-        return self.ic_tiles * self.oc_tiles * self.kijs
+        return int(self.begins[-1])
+
+    @property
+    def most_tiles(self) -> int:
+        """The most ic_tiles that an oc_tile takes."""
+        return max(len(self.ic_range(oc_tile)) for oc_tile in range(self.oc_tiles))
+
+    @cached_property
+    def made(self) -> NDArray[np.bool_]:
+        """bool (ic_tile, oc_tile): whether passes are made."""
+        made = np.zeros((self.ic_tiles, self.oc_tiles), dtype=np.bool_)
+        for oc_tile in range(self.oc_tiles):
+            made[self.ic_range(oc_tile), oc_tile] = True
+        return made
 
     @property
     def macs(self) -> int:
-        """Useful multiply-accumulates: those of the real channels at the output positions."""
+        """Useful multiply-accumulates: those of the real channels, each in its group, at the output positions."""
         return self.conv.weight.size * self.onijs
 
     def windows(self) -> NDArray[np.int64]:
@@ -90,14 +136,14 @@ class Mapping:
 
     def weight_tiles(self) -> NDArray[np.integer]:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
-        return self.weight_tiles_of(self.conv.dense)
+        return self.weight_tiles_of(self.conv.weight)
 
     def weight_tiles_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
-        """The same of other integers in the place of the weights, (O, C, KH, KW)."""
-        rows, cols = self.spec.rows, self.spec.cols
-        o, c = weight.shape[:2]
+        """The same of other integers in the place of the weights, (O, C/groups, KH, KW)."""
+        rows, cols, dense = self.spec.rows, self.spec.cols, on_diagonal(weight, self.conv.groups)
+        o, c = dense.shape[:2]
         padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
-        padded[:o, :c] = weight
+        padded[:o, :c] = dense
         tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, rows, self.kijs)
         return np.ascontiguousarray(tiles.transpose(2, 0, 4, 1, 3))
 
@@ -124,3 +170,16 @@ class Mapping:
             f"{fmt.bits} psum bits; channel {worst} is bounded by {int(lo[worst])}..{int(hi[worst])}, "
             f"{least_signed_bits(int(lo.min()), int(hi.max()))} bits are safe for all"
         )
+
+
+def read_by(outs: int, ins: int, groups: int) -> NDArray[np.int64]:
+    """int64 (O, C/groups): the input channel that each weight multiplies, of O output and C input channels."""
+    return np.arange(outs)[:, None] // (outs // groups) * (ins // groups) + np.arange(ins // groups)
+
+
+def on_diagonal(values: NDArray[Any], groups: int) -> NDArray[Any]:
+    """(O, C/groups, ...) to (O, C, ...): a value for each weight, and 0 from one group to another."""
+    outs, ins = values.shape[0], values.shape[1] * groups
+    dense = np.zeros((outs, ins, *values.shape[2:]), dtype=values.dtype)
+    dense[np.arange(outs)[:, None], read_by(outs, ins, groups)] = values
+    return dense

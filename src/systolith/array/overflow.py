@@ -49,7 +49,7 @@ def narrow_accumulators(
     Args:
         conv: the layer.
         act: activation codes (N, C, H, W), unpadded.
-        acc: int64 (N, O, OH, OW), the exact accumulators of the same, without bias.
+        acc: int64 (N, O, OH, OW), the exact accumulators of the same. A bias is added behind the array, in full width.
         spec: the array; its overflow is "wrap" or "saturate".
 
     Returns:
@@ -63,13 +63,18 @@ def narrow_accumulators(
         raise BadInput(f"{conv.name}: narrow accumulators need overflow 'wrap' or 'saturate', found 'error'")
     for picture in act:
         require_act(conv, picture)
+    if conv.bias is not None:
+        bias = conv.bias[:, None, None]
+        return narrow_accumulators(conv.product(), act, acc - bias, spec) + bias
     mapping = Mapping(conv, spec, *act.shape[2:])
     if spec.overflow == "wrap":
         return fit(acc, spec, conv.name, ())
     channels = np.flatnonzero(_misfit(*conv.bounds(), spec.psum_format))
     out = acc.copy()
-    if channels.size:
-        _saturate(mapping, act, channels, out)
+    # The channels of one oc_tile are made of the same passes, without groups those of all.
+    tiles = channels // spec.cols if conv.groups > 1 else np.zeros_like(channels)
+    for tile in np.unique(tiles):
+        _saturate(mapping, act, channels[tiles == tile], out)
     return out
 
 
@@ -78,17 +83,17 @@ def _misfit(lo: NDArray[np.int64], hi: NDArray[np.int64], fmt: IntFormat) -> NDA
 
 
 def _passes(mapping: Mapping, channels: NDArray[np.intp]) -> list[list[_Pass]]:
-    """The passes of the output channels `channels` in hardware order: for each kij, its ic_tiles."""
+    """The passes of the output channels `channels` in hardware order: for each kij, their ic_tiles."""
     conv, spec = mapping.conv, mapping.spec
-    weight = conv.weight[channels].astype(np.int64).reshape(channels.size, conv.in_channels, mapping.kijs)
+    weight = conv.dense[channels].astype(np.int64).reshape(channels.size, conv.in_channels, mapping.kijs)
     # 0 is in every register's range, so saturating never makes a sum larger than its products' magnitudes together.
     most = int(np.abs(weight).sum((1, 2)).max()) * max(conv.act_format.hi, -conv.act_format.lo)
     carrier = np.float32 if 2 * most < 1 << 24 else np.float64  # twice: `extent` below
     passes = []
     for kij in range(mapping.kijs):
         tiles = []
-        for first in range(0, conv.in_channels, spec.rows):
-            rows = slice(first, first + spec.rows)
+        for ic_tile in mapping.ic_range(int(channels[0]) // spec.cols):
+            rows = slice(ic_tile * spec.rows, (ic_tile + 1) * spec.rows)
             codes = weight[:, rows, kij]
             loose = np.flatnonzero(_misfit(*sum_bounds(codes, conv.act_format), spec.psum_format))
             tiles.append(_Pass(rows, codes.T.astype(carrier, order="C"), loose))
@@ -100,9 +105,9 @@ def _saturate(mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.i
     """Overwrite the output channels `channels` of `out` (N, O, OH, OW) with what saturating registers leave."""
     conv, windows, count = mapping.conv, mapping.windows(), act.shape[0]
     lo, hi = mapping.spec.psum_format.lo, mapping.spec.psum_format.hi
-    ph, pw = conv.padding
+    top, _, left, _ = conv.pads
     padded = np.zeros((count, *mapping.padded_shape, conv.in_channels), dtype=act.dtype)
-    padded[:, ph : ph + mapping.height, pw : pw + mapping.width] = act.transpose(0, 2, 3, 1)
+    padded[:, top : top + mapping.height, left : left + mapping.width] = act.transpose(0, 2, 3, 1)
     streamed = padded.reshape(count * mapping.nijs, conv.in_channels)
     passes = _passes(mapping, channels)
     carrier = passes[0][0].weight.dtype

@@ -30,7 +30,7 @@ def psum_shape(mapping: Mapping) -> tuple[int, int, int, int, int]:
 
 
 def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[np.signedinteger]]:
-    """The psums of one oc_tile after another: (ic_tile, kij, nij, col), as wide as `psum_dtype`.
+    """The psums of one oc_tile after another: (ic_tile of its `ic_range`, kij, nij, col), as wide as `psum_dtype`.
 
     Args:
         mapping: the layer on the array.
@@ -49,8 +49,15 @@ def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[n
     tiles = mapping.act_tiles(act).astype(carrier)
     weights = mapping.weight_tiles()
     for oc_tile in range(mapping.oc_tiles):
-        product = multiply(tiles, weights[:, oc_tile].astype(carrier))
+        made = _made(mapping, oc_tile)
+        product = multiply(tiles[made], weights[made, oc_tile].astype(carrier))
         yield product.astype(psum_dtype(mapping), order="C")
+
+
+def _made(mapping: Mapping, oc_tile: int) -> slice:
+    """The ic_tiles of an oc_tile's passes, to index with."""
+    ic_range = mapping.ic_range(oc_tile)
+    return slice(ic_range.start, ic_range.stop)
 
 
 def multiply(tiles: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
@@ -67,19 +74,23 @@ def _row_by_row(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[
     """The same where a pass may overflow: each row adds to what came from above, and overflows there if at all."""
     tiles = mapping.act_tiles(act).astype(np.int64)
     weights = mapping.weight_tiles().astype(np.int64)
-    shape = (mapping.ic_tiles, mapping.kijs, mapping.nijs, mapping.spec.cols)
     for oc_tile in range(mapping.oc_tiles):
-        psum = np.zeros(shape, dtype=np.int64)
+        made = _made(mapping, oc_tile)
+        acts, kernels = tiles[made], weights[made, oc_tile]
+        psum = np.zeros((len(acts), mapping.kijs, mapping.nijs, mapping.spec.cols), dtype=np.int64)
         for row in range(mapping.spec.rows):
-            psum += tiles[:, None, :, row, None] * weights[:, oc_tile, :, None, :, row]
+            psum += acts[:, None, :, row, None] * kernels[:, :, None, :, row]
             name = f"{mapping.conv.name} psum of oc_tile {oc_tile} after row {row}"
             psum = fit(psum, mapping.spec, name, ("ic_tile", "kij", "nij", "col"))
         yield psum.astype(psum_dtype(mapping))
 
 
 def all_psums(mapping: Mapping, act: NDArray[np.integer]) -> NDArray[np.signedinteger]:
-    """Every psum at once: (ic_tile, oc_tile, kij, nij, col). For layers whose psums do not fit memory, `iter_psums`."""
-    psums = np.empty(psum_shape(mapping), dtype=psum_dtype(mapping))
+    """Every psum at once: (ic_tile, oc_tile, kij, nij, col), 0 where no pass is made.
+
+    For layers whose psums do not fit memory, `iter_psums`.
+    """
+    psums = np.zeros(psum_shape(mapping), dtype=psum_dtype(mapping))
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
-        psums[:, oc_tile] = block
+        psums[mapping.ic_range(oc_tile), oc_tile] = block
     return psums

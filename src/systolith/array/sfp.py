@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ def accumulate(mapping: Mapping, block: NDArray[np.integer], oc_tile: int) -> ND
 
     Args:
         mapping: the layer on the array.
-        block: psums of the oc_tile, (ic_tile, kij, nij, col).
+        block: psums of the oc_tile's passes, (ic_tile of its `ic_range`, kij, nij, col).
         oc_tile: which; for messages and to drop the lanes without a channel.
 
     Returns:
@@ -42,7 +41,7 @@ def accumulate(mapping: Mapping, block: NDArray[np.integer], oc_tile: int) -> ND
     windows = mapping.windows()
     first = oc_tile * spec.cols
     channels = min(spec.cols, conv.out_channels - first)
-    lo, hi = replace(conv, weight=conv.weight[first : first + channels]).bounds()
+    lo, hi = (bound[first : first + channels] for bound in conv.bounds())
     safe = int(lo.min()) >= spec.psum_format.lo and int(hi.max()) <= spec.psum_format.hi
     acc = np.zeros((mapping.onijs, channels), dtype=np.int64)
     for kij in range(mapping.kijs):
@@ -50,9 +49,9 @@ def accumulate(mapping: Mapping, block: NDArray[np.integer], oc_tile: int) -> ND
         if safe:
             acc += windowed.sum(axis=0, dtype=np.int64)
             continue
-        for ic_tile in range(mapping.ic_tiles):
+        for one, ic_tile in enumerate(mapping.ic_range(oc_tile)):
             name = f"{conv.name} output of oc_tile {oc_tile} after kij {kij}, ic_tile {ic_tile}"
-            acc = fit(acc + windowed[ic_tile], spec, name, ("onij", "col"))
+            acc = fit(acc + windowed[one], spec, name, ("onij", "col"))
     return np.ascontiguousarray(acc.T)
 
 

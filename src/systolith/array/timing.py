@@ -81,7 +81,7 @@ def contract(spec: ArraySpec) -> Contract:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The clock of each event of one oc_tile, int64 (n,), in the order in which they happen.
+    """The clock of each event of one oc_tile's passes, int64 (n,), in the order in which they happen.
 
     Attributes:
         load: weight beats entering row 0 of the array; for each kij, ic_tile: col.
@@ -129,12 +129,12 @@ class Schedule:
         return mapping.passes * self.period(mapping) - self.gap(mapping) + contract(mapping.spec).crossing
 
     def psum_clocks(self, mapping: Mapping) -> NDArray[np.int64]:
-        """int64 (oc_tile, kij, ic_tile, position): when each psum word leaves the OFIFO.
+        """int64 (pass, position): when each psum word leaves the OFIFO; passes as in the mapping's `order`.
 
         Positions are those of `windows()[kij]` (useful) or all nij, in their order.
         """
-        shape = (mapping.oc_tiles, mapping.kijs, mapping.ic_tiles, self.vectors(mapping))
-        return np.concatenate([self.events(mapping, t).psum for t in range(mapping.oc_tiles)]).reshape(shape)
+        clocks = [self.events(mapping, oc_tile).psum for oc_tile in range(mapping.oc_tiles)]
+        return np.concatenate(clocks).reshape(mapping.passes, self.vectors(mapping))
 
     def out_clocks(self, mapping: Mapping) -> NDArray[np.int64]:
         """int64 (oc_tile, onij): when each output word leaves the special function processor."""
@@ -143,8 +143,8 @@ class Schedule:
     def events(self, mapping: Mapping, oc_tile: int) -> Events:
         """When everything of one oc_tile happens."""
         rules = contract(mapping.spec)
-        passes = mapping.kijs * mapping.ic_tiles
-        begin = (oc_tile * passes + np.arange(passes)).reshape(mapping.kijs, mapping.ic_tiles, 1) * self.period(mapping)
+        passes = np.arange(mapping.begins[oc_tile], mapping.begins[oc_tile + 1])
+        begin = passes.reshape(mapping.kijs, -1, 1) * self.period(mapping)
         stream = begin + rules.load_beats + rules.turnaround + np.arange(self.vectors(mapping))
         psum = stream + rules.crossing + rules.ofifo
         read = psum

@@ -15,6 +15,7 @@ from systolith.cli import (
     cosim,
     evaluate,
     grade,
+    import_model,
     info,
     layout,
     lower,
@@ -61,12 +62,14 @@ COMMANDS = (
     cosim.cosim,
     info.info,
     evaluate.evaluate,
+    import_model.import_model,
     lower.lower,
     verify.verify,
     train.train,
 )
 for command in COMMANDS:
-    app.command(command.__name__, cls=Grouped)(command)
+    # `import` is no name for a function.
+    app.command(command.__name__.removesuffix("_model"), cls=Grouped)(command)
 app.add_typer(layout.app, name="layout")
 
 

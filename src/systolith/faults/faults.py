@@ -100,13 +100,14 @@ def kinds(mapping: Mapping, relu: bool = True) -> dict[str, Places]:
         "activation address bit": {"bit": _bits(mapping.nijs), "stuck at": STUCK},
         "psum address bit": {"bit": _bits(mapping.kijs * mapping.nijs), "stuck at": STUCK},
         "output address bit": {"bit": _bits(mapping.onijs), "stuck at": STUCK},
-        "activation address": {"how": (*LATE, "width without padding")[: 2 + bool(conv.padding[1])]},
+        "activation address": {"how": (*LATE, "width without padding")[: 2 + any(conv.pads[2:])]},
         "psum address": {"how": _addresses(mapping)},
     }
     if mapping.kijs > 1:
         found["weights of another kij"] = {"how": ("the one before", "the one behind")}
     if mapping.ic_tiles > 1:
         found["pass of ic_tile"] = {"ic_tile": range(mapping.ic_tiles), "how": ("missing", "added twice")}
+    if mapping.most_tiles > 1:
         found["tile before"] = {"how": ("activations of ic_tile", "weights of ic_tile")}
         if mapping.kijs > 1:
             found["order of passes"] = {"how": ("ic_tile outer, kij inner",)}
@@ -131,7 +132,7 @@ def _reversals(rows: int, cols: int) -> tuple[str, ...]:
 def _addresses(mapping: Mapping) -> tuple[str, ...]:
     conv = mapping.conv
     found: tuple[str, ...] = LATE
-    found += ("width without padding",) * (conv.padding[1] > 0)
+    found += ("width without padding",) * any(conv.pads[2:])
     found += ("stride ignored",) * (conv.stride != (1, 1))
     found += ("dilation ignored",) * (conv.dilation != (1, 1))
     found += ("kij reversed",) * (mapping.kijs > 1)

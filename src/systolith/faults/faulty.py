@@ -147,17 +147,17 @@ def psum_addresses(mapping: Mapping, fault: Fault) -> Ints:
     return base + (ki * dilation[0] * width + kj * dilation[1])[:, None] + start
 
 
-def pass_order(mapping: Mapping, fault: Fault) -> list[tuple[int, int]]:
-    """(kij, ic_tile) of what is added up, one after another."""
-    kijs, tiles = range(mapping.kijs), range(mapping.ic_tiles)
+def pass_order(mapping: Mapping, fault: Fault, o: int) -> list[tuple[int, int]]:
+    """(kij, number of the ic_tile among those of oc_tile `o`) of what is added up, one after another."""
+    kijs, tiles = range(mapping.kijs), mapping.ic_range(o)
     if fault.kind == "order of passes":
-        return [(kij, tile) for tile in tiles for kij in kijs]
+        return [(kij, number) for number in range(len(tiles)) for kij in kijs]
     axis, index = fault.at[0]
     times = 0 if fault["how"] == "missing" else 2
     found = []
     for kij in kijs:
-        for tile in tiles:
-            found += [(kij, tile)] * (times if (kij if axis == "kij" else tile) == index else 1)
+        for number, tile in enumerate(tiles):
+            found += [(kij, number)] * (times if (kij if axis == "kij" else tile) == index else 1)
     return found
 
 
@@ -174,11 +174,11 @@ def columns_of(fault: Fault, mapping: Mapping) -> range:
 
 
 def faulty_psum(m: Machine, fault: Fault, o: int, c: int) -> Ints | None:
-    """The column's psums (ic_tile, kij, nij), or None where the fault is not in front of them."""
+    """The column's psums (ic_tile of its `ic_range`, kij, nij), or None where the fault is not in front of them."""
     kind, mapping = fault.kind, m.mapping
     if kind in LOCAL:
         row = fault.number("row")
-        acts, weights = m.acts[:, None, :, row], m.weights[:, o, :, c, row, None]
+        acts, weights = m.acts(o)[:, None, :, row], m.weights(o)[:, :, c, row, None]
         product = multiplied(acts, weights, fault, mapping)
         return m.down(o, c, row + 1, added(m.registers(o, c)[0][row], product, fault, m.spec))
     change = _PSUMS.get(kind)
@@ -193,13 +193,13 @@ def _swapped(values: Ints, first: int) -> Ints:
 
 
 def _skewed_row(m: Machine, fault: Fault, o: int, c: int) -> Ints:
-    acts, row = m.acts.copy(), fault.number("row")
+    acts, row = m.acts(o).copy(), fault.number("row")
     acts[..., row] = shifted(acts[..., row], str(fault["how"]))
-    return m.column(acts, m.weights[:, o, :, c])
+    return m.column(acts, m.weights(o)[:, :, c])
 
 
 def _swapped_rows(m: Machine, fault: Fault, o: int, c: int) -> Ints:
-    acts, weights, row = m.acts, m.weights[:, o, :, c], fault.number("row")
+    acts, weights, row = m.acts(o), m.weights(o)[:, :, c], fault.number("row")
     if fault["how"] == "activations":
         return m.column(_swapped(acts, row), weights)
     return m.column(acts, _swapped(weights, row))
@@ -210,48 +210,54 @@ def _neighbour(fault: Fault, c: int) -> int:
 
 
 def _swapped_columns(m: Machine, fault: Fault, o: int, c: int) -> Ints | None:
-    return m.psum[o, _neighbour(fault, c)] if fault["how"] == "psums" else None
+    return m.psum(o, _neighbour(fault, c)) if fault["how"] == "psums" else None
 
 
 def _stale(m: Machine, fault: Fault, o: int, c: int) -> Ints:
     if fault["how"] == "added from the position before":
-        return m.down(o, c, 0, shifted(m.psum[o, c], "one position late"))
+        return m.down(o, c, 0, shifted(m.psum(o, c), "one position late"))
     before = m.pass_before(o, c)
     return before if fault["how"] == "of the pass before instead" else m.down(o, c, 0, before)
 
 
 def _reversed(m: Machine, fault: Fault, o: int, c: int) -> Ints | None:
     if fault["how"] == "activations":
-        return m.column(m.acts[..., ::-1], m.weights[:, o, :, c])
+        return m.column(m.acts(o)[..., ::-1], m.weights(o)[:, :, c])
     if fault["how"] == "rows for columns in the weights":
-        return m.column(m.acts, m.weights[:, o, :, :, c])
-    return m.psum[o, m.spec.cols - 1 - c] if fault["how"] == "psums" else None
+        return m.column(m.acts(o), m.weights(o)[..., c])
+    return m.psum(o, m.spec.cols - 1 - c) if fault["how"] == "psums" else None
 
 
 def _load(m: Machine, fault: Fault, o: int, c: int) -> Ints:
     other = c + (1 if fault["how"] == "one position early" else -1)
-    return m.psum[o, other] if 0 <= other < m.spec.cols else np.zeros_like(m.psum[o, c])
+    return m.psum(o, other) if 0 <= other < m.spec.cols else np.zeros_like(m.psum(o, c))
 
 
 def _kij_weights(m: Machine, fault: Fault, o: int, c: int) -> Ints:
-    return m.column(m.acts, picked(m.weights[:, o, :, c], kij_addresses(m.mapping, fault), 1))
+    return m.column(m.acts(o), picked(m.weights(o)[:, :, c], kij_addresses(m.mapping, fault), 1))
 
 
 def _streamed(m: Machine, fault: Fault, o: int, c: int) -> Ints:
-    return m.column(picked(m.acts, act_addresses(m.mapping, fault), 1), m.weights[:, o, :, c])
+    return m.column(picked(m.acts(o), act_addresses(m.mapping, fault), 1), m.weights(o)[:, :, c])
 
 
 def _tile_before(m: Machine, fault: Fault, o: int, c: int) -> Ints:
-    acts, weights = m.acts, m.weights[:, o, :, c]
+    acts, weights = m.acts(o), m.weights(o)[:, :, c]
     if fault["how"] == "activations of ic_tile":
         return m.column(np.roll(acts, 1, 0), weights)
     return m.column(acts, np.roll(weights, 1, 0))
 
 
+def _oc_tile_before(m: Machine, fault: Fault, o: int, c: int) -> Ints:
+    # Where that one takes fewer ic_tiles, they come again.
+    acts, weights = m.acts(o), m.weights((o or m.mapping.oc_tiles) - 1)[:, :, c]
+    return m.column(acts, weights[np.arange(len(acts)) % len(weights)])
+
+
 _PSUMS: dict[str, Callable[[Machine, Fault, int, int], Ints | None]] = {
     "skew of a row": _skewed_row,
     "neighbouring rows swapped": _swapped_rows,
-    "skew of a column": lambda m, fault, o, c: shifted(m.psum[o, c], str(fault["how"])),
+    "skew of a column": lambda m, fault, o, c: shifted(m.psum(o, c), str(fault["how"])),
     "neighbouring columns swapped": _swapped_columns,
     "stale psum": _stale,
     "order of lanes reversed": _reversed,
@@ -261,7 +267,7 @@ _PSUMS: dict[str, Callable[[Machine, Fault, int, int], Ints | None]] = {
     "activation address bit": _streamed,
     "activation address": _streamed,
     "tile before": _tile_before,
-    "weights of the oc_tile before": lambda m, fault, o, c: m.psum[o - 1, c],
+    "weights of the oc_tile before": _oc_tile_before,
 }
 
 
@@ -288,7 +294,7 @@ def faulty_out(m: Machine, fault: Fault, o: int, c: int, psum: Ints) -> tuple[In
     elif kind in ("psum address bit", "psum address"):
         out = m.accumulate(psum, addresses=psum_addresses(mapping, fault))
     elif kind in ("pass of kij", "pass of ic_tile", "order of passes"):
-        out = m.accumulate(psum, passes=pass_order(mapping, fault))
+        out = m.accumulate(psum, passes=pass_order(mapping, fault, o))
     elif kind == "stale sum":
         before = m.out[o - 1, c] if o else np.zeros_like(m.out[o, c])
         if fault["how"] == "of the position before":
@@ -324,5 +330,5 @@ def wrong_relu(values: Ints, how: str) -> Ints:
 def simulate(m: Machine, fault: Fault, o: int, c: int) -> Column:
     """What column `c` leaves in oc_tile `o` if the fault is there."""
     psum = faulty_psum(m, fault, o, c)
-    psum = m.psum[o, c] if psum is None else psum
+    psum = m.psum(o, c) if psum is None else psum
     return Column(psum, *faulty_out(m, fault, o, c, psum))

@@ -113,7 +113,7 @@ def grade(results: Iterable[tuple[str, ArrayResult]], layout: Layout, most: int 
 def geometry(mapping: Mapping) -> tuple[object, ...]:
     """What stimuli that are graded together have in common."""
     conv = mapping.conv
-    shape = conv.weight.shape, conv.stride, conv.padding, conv.dilation, mapping.height, mapping.width
+    shape = conv.weight.shape, conv.groups, conv.stride, conv.pads, conv.dilation, mapping.height, mapping.width
     return mapping.spec, mapping.spec.act_format(conv), shape
 
 
@@ -126,8 +126,8 @@ def visible(layout: Layout, mapping: Mapping) -> Seen:
     conv, spec = mapping.conv, mapping.spec
     lanes = mapping.oc_tiles * spec.cols
     # Lanes without a channel are words as well, where the layout has lanes.
-    weight = np.broadcast_to(np.int8(0), (lanes, *conv.weight.shape[1:]))
-    whole = replace(mapping, conv=replace(conv, weight=weight))
+    weight = np.broadcast_to(np.int8(0), (lanes, conv.in_channels, *conv.kernel))
+    whole = replace(mapping, conv=replace(conv, weight=weight, groups=1))
     psum = np.zeros(psum_shape(mapping), dtype=np.int64)
     out, after = (np.zeros((lanes, *mapping.output_shape), dtype=np.int64) for _ in range(2))
     for file in layout.files:
@@ -165,12 +165,12 @@ def _revealed(result: ArrayResult, faults: list[Fault], seen: Seen) -> tuple[lis
 
 def _shows(m: Machine, fault: Fault, seen: Seen, o: int, c: int) -> bool:
     """Whether a golden word of column `c` in oc_tile `o` would differ."""
-    psum, right = faulty_psum(m, fault, o, c), m.psum[o, c]
+    psum, right = faulty_psum(m, fault, o, c), m.psum(o, c)
     if psum is not None:
         different = psum ^ right
         if not different.any():
             return False
-        if (different & seen.psum[o, c]).any():
+        if (different & seen.psum[o, c, m.mapping.ic_range(o)]).any():
             return True
     if not (seen.out[o, c].any() or seen.after[o, c].any()):
         return False

@@ -26,7 +26,7 @@ class Column:
     """What one column leaves in one oc_tile.
 
     Attributes:
-        psum: int64 (ic_tile, kij, nij).
+        psum: int64 (ic_tile of its `ic_range`, kij, nij).
         out: int64 (onij,), before ReLU.
         after: int64 (onij,), after ReLU.
     """
@@ -56,19 +56,33 @@ class Machine:
         return held(self.mapping.spec)
 
     @cached_property
-    def acts(self) -> Ints:
-        """(ic_tile, nij, row)"""
+    def _acts(self) -> Ints:
         return self.mapping.act_tiles(self.result.act).astype(np.int64)
 
     @cached_property
-    def weights(self) -> Ints:
-        """(ic_tile, oc_tile, kij, col, row)"""
+    def _weights(self) -> Ints:
         return self.mapping.weight_tiles().astype(np.int64)
 
     @cached_property
-    def psum(self) -> Ints:
-        """What is right: (oc_tile, col, ic_tile, kij, nij)"""
+    def _psum(self) -> Ints:
         return np.ascontiguousarray(self.result.psum.transpose(1, 4, 0, 2, 3), dtype=np.int64)
+
+    def _made(self, o: int) -> slice:
+        """The ic_tiles of an oc_tile's passes: `ic_tile` in what follows counts these."""
+        tiles = self.mapping.ic_range(o)
+        return slice(tiles.start, tiles.stop)
+
+    def acts(self, o: int) -> Ints:
+        """(ic_tile, nij, row)"""
+        return self._acts[self._made(o)]
+
+    def weights(self, o: int) -> Ints:
+        """(ic_tile, kij, col, row)"""
+        return self._weights[self._made(o), o]
+
+    def psum(self, o: int, c: int) -> Ints:
+        """What is right: (ic_tile, kij, nij)"""
+        return self._psum[o, c, self._made(o)]
 
     @cached_property
     def out(self) -> Ints:
@@ -88,7 +102,7 @@ class Machine:
 
     def products(self, o: int, c: int, row: int) -> Ints:
         """Of one PE: (ic_tile, kij, nij)."""
-        return _outer(self.acts[..., row], self.weights[:, o, :, c, row])
+        return _outer(self.acts(o)[..., row], self.weights(o)[:, :, c, row])
 
     def registers(self, o: int, c: int) -> tuple[Ints, Ints]:
         """What enters each PE of the column and leaves the last, (row + 1, ic_tile, kij, nij); and the sums of products
@@ -116,9 +130,9 @@ class Machine:
     def pass_before(self, o: int, c: int) -> Ints:
         """The right psums of the pass before each, in the order of the passes (oc_tile, kij, ic_tile); 0 before the
         first."""
-        passes = self.psum[o, c].swapaxes(0, 1)  # (kij, ic_tile, nij)
+        passes = self.psum(o, c).swapaxes(0, 1)  # (kij, ic_tile, nij)
         flat = passes.reshape(-1, passes.shape[2])
-        first = self.psum[o - 1, c, -1, -1] if o else np.zeros_like(flat[0])
+        first = self.psum(o - 1, c)[-1, -1] if o else np.zeros_like(flat[0])
         return np.vstack([first[None], flat[:-1]]).reshape(passes.shape).swapaxes(0, 1)
 
     def accumulate(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import Mapping
+from systolith.array.mapping import read_by
 from systolith.array.sfp import fit, relu
 from systolith.faults.faults import Fault, Value
 from systolith.faults.faulty import (
@@ -89,8 +90,9 @@ def _local(fault: Fault, mapping: Mapping) -> str:
     """Of a fault of one PE."""
     row, col, conv = fault.number("row"), fault.number("col"), mapping.conv
     rest = tuple(pair for pair in fault.at if pair[0] not in ("row", "col"))
-    above = min(row, conv.in_channels)
-    if not _differs(mapping, fault.kind, rest, above, row < conv.in_channels, col < conv.out_channels):
+    live = _live(mapping)[:, columns_of(fault, mapping)]
+    places = {(int(one[:row].sum()), bool(one[row])) for one in live.reshape(-1, live.shape[2])}
+    if not any(_differs(mapping, fault.kind, rest, above, row < conv.in_channels, here) for above, here in places):
         return "it changes nothing, whatever can enter this PE: every case compared, or excluded by its bounds"
     if col >= conv.out_channels and not fault.kind.startswith("weight"):
         return "the column has no channel: what it leaves is the same for every stimulus, and no golden file shows it"
@@ -98,22 +100,32 @@ def _local(fault: Fault, mapping: Mapping) -> str:
 
 
 @lru_cache(maxsize=1024)  # keeps no layer for ever
+def _live(mapping: Mapping) -> NDArray[np.bool_]:
+    """bool (pass, col, row): where a weight is, in the passes of each pair of tiles, and not a lane without a channel
+    or another group."""
+    ones = mapping.weight_tiles_of(np.ones(mapping.conv.weight.shape, dtype=np.int8))
+    live: NDArray[np.bool_] = ones[mapping.made][:, 0] != 0
+    return live
+
+
+@lru_cache(maxsize=1024)  # keeps no layer for ever
 def _differs(
-    mapping: Mapping, kind: str, rest: tuple[tuple[str, Value], ...], above: int, row: bool, col: bool
+    mapping: Mapping, kind: str, rest: tuple[tuple[str, Value], ...], above: int, row: bool, weighs: bool
 ) -> bool:
     """Whether a PE with the fault may ever hand on something else.
 
     Args:
-        above: rows above it that have a channel.
-        row, col: whether its own have one.
+        above: rows above it that have a weight in its column.
+        row: whether its own has a channel.
+        weighs: whether it has a weight.
     """
     spec, conv = held(mapping.spec), mapping.conv
     fault, form = Fault(kind, rest), spec.psum_format
     acts = _codes(spec.act_format(conv)) if row else np.zeros(1, dtype=np.int64)
-    weights = _codes(spec.weight_format) if row and col else np.zeros(1, dtype=np.int64)
+    weights = _codes(spec.weight_format) if weighs else np.zeros(1, dtype=np.int64)
     left, right = (part.reshape(-1) for part in np.meshgrid(acts, weights))
     pairs = np.unique(np.stack([left * right, multiplied(left, right, fault, mapping)]), axis=1)
-    entering = _sums(mapping, above if col else 0)
+    entering = _sums(mapping, above)
     lo, hi = (int(entering[0]) + int(pairs[0].min()), int(entering[-1]) + int(pairs[0].max()))
     if kind == "psum register" and _kept(lo, hi, mapping, str(fault["how"])):
         return False
@@ -171,13 +183,13 @@ def _lane(fault: Fault, mapping: Mapping, before_relu: bool) -> str:
     lo = hi = 0
     if fault.number("col") < conv.out_channels:
         # With 0 among the activations and the weights, these are also bounds of every part of a sum.
-        products, terms = _products(mapping), conv.in_channels * mapping.kijs
+        products, terms = _products(mapping), conv.weight[0].size
         lo, hi = terms * int(products[0]), terms * int(products[-1])
     exact = lo, hi
     if lo < spec.psum_format.lo or hi > spec.psum_format.hi:
         lo, hi = spec.psum_format.lo, spec.psum_format.hi
     bound = f"the sum stays within {lo}..{hi}, where nothing changes"
-    once = mapping.kijs * mapping.ic_tiles == 1 or lo == hi == 0  # no sum but the last, or always the same
+    once = mapping.kijs * mapping.most_tiles == 1 or lo == hi == 0  # no sum but the last, or always the same
     if once:  # what is added to 0 has been in a register
         exact = lo, hi
     if kind == "carry of the sum dropped":
@@ -218,8 +230,8 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
         found = act_addresses(mapping, fault) if "address" in kind else np.arange(mapping.nijs) + step
         return same if (picked(live, found, 0) == live)[needed.any(0)].all() else ""
     conv = mapping.conv
-    if at.get("how") == "rows for columns in the weights" and conv.in_channels == conv.out_channels == 1:
-        return "one row and one column have a channel, the first of each"
+    if at.get("how") == "rows for columns in the weights" and conv.in_channels == conv.out_channels == conv.groups:
+        return "row and column of every weight are the same"
     if kind == "stale psum" and at["how"] == "added from the position before":
         return "" if inside[:-1][needed[:, 1:].any(0)].any() else "no position before one that shows is in the map"
     if kind == "stale psum" and at["how"] == "added from the pass before" and mapping.passes == 1:
@@ -237,11 +249,15 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
         kept = addresses < mapping.onijs
         left[addresses[kept]] = right[kept]
         return same if (left == right)[outputs].all() else ""
-    terms, products = conv.in_channels * mapping.kijs, _products(mapping)
+    terms, products = conv.weight[0].size, _products(mapping)
     fits = _kept(terms * int(products[0]), terms * int(products[-1]), mapping, "wraps")
     commutes = held(mapping.spec).overflow == "wrap" or fits
     if kind == "order of passes":
-        return "the order of additions does not matter: they wrap, or never overflow" if commutes else ""
+        if commutes:
+            return "the order of additions does not matter: they wrap, or never overflow"
+        tiles = read_by(conv.out_channels, conv.in_channels, conv.groups) // mapping.spec.rows
+        one_each = (tiles == tiles[:, :1]).all()
+        return "each output channel reads one ic_tile, and takes 0 from the others" if one_each else ""
     if kind in ("psum address", "psum address bit"):
         memory = np.where(np.tile(inside, mapping.kijs), np.arange(mapping.kijs * mapping.nijs) + 1, 0)
         right = memory[windows + np.arange(mapping.kijs)[:, None] * mapping.nijs][:, outputs]

@@ -5,31 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from systolith.array import Schedule, run_layer
 from systolith.array.account import Depths, require_capacity
 from systolith.flows.flow import Report, flow
 from systolith.flows.stress import StressReport, run_stress
 from systolith.formats import BadInput
-from systolith.network import Conv, IntegerNetwork
+from systolith.network import Conv
 from systolith.network.reference import run as execute
 from systolith.pictures import CIFAR10_CLASSES
-from systolith.requests.option import Progress
 from systolith.requests.shared import DEFAULT_LAYER, DEFAULT_MODEL
 from systolith.requests.verbs import CosimRequest
-from systolith.rtl.layer import explain, layout
-from systolith.rtl.network import Planned, Ran, build_all, plan, run_network, run_one
-from systolith.rtl.simulators import WAVES, Simulator, find_simulator
+from systolith.rtl.network import Ran, build_all, plan
+from systolith.rtl.simulators import WAVES, find_simulator
 from systolith.steps.common import (
-    as_conv,
     find_layers,
     find_network,
     find_picture,
@@ -37,13 +29,9 @@ from systolith.steps.common import (
     make_schedule,
     make_spec,
 )
+from systolith.steps.running import Run, explained, run_all
 from systolith.steps.values import called, hidden, optional
 from systolith.store import atomic_file, atomic_folder, require_free
-from systolith.verdict.judge import judge
-from systolith.verdict.words import How
-
-_MOST_JUDGED = 100_000
-"""Psum words of a layer in which a known mistake is still looked for."""
 
 
 @dataclass(frozen=True)
@@ -101,23 +89,6 @@ class CosimReport(Report):
     several: bool = field(metadata=hidden())
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What is to be run, and how; `values` are what the network's own nodes make of the picture."""
-
-    simulator: Simulator
-    network: IntegerNetwork
-    pixels: NDArray[np.uint8]
-    values: dict[str, NDArray[np.int64]]
-    planned: list[Planned]
-    schedule: Schedule
-    jobs: int
-    core: Path | None
-    waves: str
-    timeout: float
-    progress: Progress
-
-
 @flow(CosimRequest)
 def cosim(request: CosimRequest) -> CosimReport | StressReport:
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each.
@@ -158,8 +129,8 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
     bits = request.psum_bits or ("auto" if several else "16")
     spec = make_spec(request, bits)
     simulator = find_simulator(_writes(request.sim, waves))
-    pixels, _, notes = find_picture(request, request.progress)
     network, _ = find_network(request.model or DEFAULT_MODEL, "cosim")
+    pixels, _, notes = find_picture(request, request.progress, network.values[network.input.name].shape)
     nodes = find_layers(network, layer)
     names = [name for name, node in nodes.items() if layer != "all" or isinstance(node, Conv)]
     if not names:
@@ -170,7 +141,7 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
     kind = waves.suffix[1:] if waves else ""
     until = () if layer == "all" else [network[name].inputs[0] for name in names]
     values = execute(network, pixels[None], *until)
-    run = _Run(
+    run = Run(
         *(simulator, network, pixels, values, planned, how, request.jobs, core, kind, request.timeout),
         progress=request.progress,
     )
@@ -183,9 +154,9 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
     begin = time.perf_counter()
     kept = atomic_folder(out, request.force) if out is not None else tempfile.TemporaryDirectory(prefix="systolith-")
     with kept as made:
-        ran, found = _run_all(run, Path(made), keep=out is not None, whole=layer == "all")
+        ran, found = run_all(run, Path(made), keep=out is not None, whole=layer == "all")
         seconds = time.perf_counter() - begin
-        why = [] if ran[-1].holds else _explain(run, ran[-1], Path(made))
+        why = [] if ran[-1].holds else explained(run, ran[-1], Path(made))
         _keep_waves(Path(made), out, waves)
     return _report(run, ran, found, {"build": round(built, 2), "run": round(seconds, 2)}, tuple(why), notes)
 
@@ -208,79 +179,8 @@ def _keep_waves(made: Path, out: Path | None, waves: Path | None) -> None:
     found.unlink(missing_ok=True)
 
 
-def _act(run: _Run, planned: Planned) -> NDArray[np.integer]:
-    """What the network gives the layer, codes (C, H, W)."""
-    taken = run.values[run.network[planned.name].inputs[0]][0]
-    return as_conv(run.network.layers[planned.name], taken)[1]
-
-
-def _run_all(run: _Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], int | None]:
-    """Every layer's run, up to the first that differs; and the class, of a whole inference."""
-    ran: list[Ran] = []
-    total = sum(run.schedule.clocks(one.mapping) for one in run.planned)
-
-    def ended(one: Ran) -> None:
-        ran.append(one)
-        run.progress("clocks", sum(run.schedule.clocks(r.planned.mapping) for r in ran), total)
-
-    if not whole:
-        _run_alone(run, folder, keep, ended)
-        # The one that differs stands last: it is what is explained.
-        return sorted(ran, key=lambda one: (not one.holds, run.planned.index(one.planned))), None
-    inference = run_network(
-        *(run.simulator, run.network, run.pixels, run.values, run.planned, folder, run.schedule),
-        core=run.core,
-        keep=keep,
-        timeout=run.timeout,
-    )
-    for one in inference:
-        if isinstance(one, int):
-            return ran, one
-        ended(one)
-    return ran, None
-
-
-def _run_alone(run: _Run, folder: Path, keep: bool, ended: Callable[[Ran], None]) -> None:
-    """Layers that take what the network gives them, side by side."""
-    waves = folder / f".waves.{run.waves}" if run.waves else None
-
-    def one(planned: Planned) -> Ran:
-        place = folder / planned.name if len(run.planned) > 1 else folder
-        place.mkdir(exist_ok=True)
-        how = run.schedule, None, 1 if keep else 0, waves, run.core, run.timeout
-        return run_one(run.simulator, planned, _act(run, planned), place, *how)
-
-    if len(run.planned) == 1:  # in this thread: what stops us stops the simulator
-        ended(one(run.planned[0]))
-        return
-    with ThreadPoolExecutor(run.jobs) as pool:
-        for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
-            ended(future.result())
-
-
-def _explain(run: _Run, ran: Ran, folder: Path) -> list[str]:
-    """Why a layer does not hold: the first of each kind that is wrong, and the known mistake that would do that."""
-    planned, mapping = ran.planned, ran.planned.mapping
-    why = explain(mapping, run.schedule, ran.outcome, planned.code_bits)
-    if ran.equal is not None and not ran.equal.holds:
-        why.append(ran.equal.first)
-    wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
-    if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
-        return why
-    act = _act(run, planned)
-    place = folder / "explained"
-    place.mkdir()
-    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core, run.timeout)
-    level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
-    verdict = judge(run_layer(mapping.conv, act, mapping.spec), layout(run.schedule), place / log, How(level, "bin"))
-    shutil.rmtree(place)
-    right = verdict.matched
-    why += [f"it matches '{name}' at {right[0]:,} of {right[1]:,} words" for name in verdict.suspects]
-    return why + [f"closest is '{one.name}', at {one.words:,} of {right[1]:,} words" for one in verdict.closest]
-
-
 def _report(
-    run: _Run,
+    run: Run,
     ran: list[Ran],
     found: int | None,
     seconds: dict[str, float],
@@ -325,7 +225,7 @@ def _report(
     )
 
 
-def _layer_run(run: _Run, ran: Ran) -> LayerRun:
+def _layer_run(run: Run, ran: Ran) -> LayerRun:
     mapping, outcome = ran.planned.mapping, ran.outcome
     spec, psums, outputs = mapping.spec, ran.outcome.psums[1], ran.outcome.outputs[1]
     codes = outputs if ran.planned.requantize is not None else 0

@@ -15,6 +15,7 @@ from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import EvaluateRequest
 from systolith.steps.common import require_extra
+from systolith.steps.predict import FLOAT, predictor
 from systolith.steps.values import hidden
 
 
@@ -66,35 +67,31 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
     require_extra("torch", "torch", "evaluate")
     import torch
 
-    from systolith.models import load
-    from systolith.quant import quant_layers
     from systolith.training.data import load_data
-    from systolith.training.loop import predict
 
     model = request.model
-    network, run = load(model)
+    predict, most, run, how = predictor(model)
     pictures = load_data(request.data, "test")
     known = run.get("classes")
     if known and list(pictures.classes) != list(known):
         raise BadInput(f"{pictures.source} has the classes {', '.join(pictures.classes)}, {model} {', '.join(known)}")
-    if len(pictures.classes) > network.config.classes:
-        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {network.config.classes}")
+    if len(pictures.classes) > most:
+        raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {most}")
     total = min(request.limit, len(pictures)) if request.limit > 0 else len(pictures)
     images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
     begin, answers = time.perf_counter(), []
     for part in images.split(500):
-        answers.append(predict(network, part).numpy())
+        answers.append(predict(part))
         request.progress("evaluating", sum(map(len, answers)), total)
     rate = total / (time.perf_counter() - begin)
     # A network may know more classes than the data set names, never fewer.
-    size = max(len(pictures.classes), network.config.classes)
+    size = max(len(pictures.classes), most)
     names = (*pictures.classes, *(str(i) for i in range(len(pictures.classes), size)))
     confusion = np.zeros((size, size), dtype=np.int64)
     np.add.at(confusion, (labels, np.concatenate(answers)), 1)
     correct, counts = int(confusion.trace()), confusion.sum(1)
-    accuracy, quantized = correct / total, bool(quant_layers(network))
+    accuracy = correct / total
     error = math.sqrt(accuracy * (1 - accuracy) / total)
-    how = "quantized, fp32, codes first" if quantized else "float"
     return EvaluateReport(
         holds=True,
         verdict=f"{accuracy:.2%} +- {error:.2%}: {correct:,} of {total:,} correct ({how})",
@@ -109,5 +106,5 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         data=pictures.source,
         images_per_s=round(rate, 1),
         run=dict(run),
-        quantized=quantized,
+        quantized=how != FLOAT,
     )

@@ -12,16 +12,24 @@ from systolith.array.spec import lane_misfits
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
-from systolith.network.file import network_of
+from systolith.network.file import integers_of, network_of
 from systolith.requests.verbs import InfoRequest
-from systolith.steps.common import NODE_HEADINGS, lanes_of
+from systolith.steps.common import NODE_HEADINGS, find_network, lanes_of
 from systolith.steps.values import hidden, optional
 from systolith.store import ModelFile, is_checkpoint, load_model_file, model_path, shipped_models
 
 
 @dataclass(frozen=True)
 class LayerOnArray:
-    """A layer and how it sits on the array; `fits` says "one tile", "tiled", or the options that it needs."""
+    """A layer and how it sits on the array.
+
+    Attributes:
+        ic_tiles, oc_tiles: of its channels.
+        tiles: pairs of the two of which passes are made: all, or of a grouped layer those that hold a weight.
+        utilisation: the share of the multipliers that have a weight, over all passes, 0..1; what clocks between
+            positions take is not in it.
+        fits: "one tile", "tiled", or the options that it needs.
+    """
 
     name: str
     in_channels: int
@@ -32,6 +40,9 @@ class LayerOnArray:
     ic_tiles: int
     oc_tiles: int
     passes: int
+    groups: int
+    tiles: int
+    utilisation: float
     fits: str
 
 
@@ -61,7 +72,7 @@ def info(request: InfoRequest) -> InfoReport:
     """The shipped models, or the layers of one and how they sit on the array, or its nodes.
 
     Raises:
-        BadInput: no such model file, a checkpoint, or nodes of a file that holds no integer network.
+        BadInput: no such model file, or nodes of a file that holds no integer network.
     """
     spec = lanes_of(request)
     lanes = request.act_bits, request.weight_bits
@@ -71,10 +82,13 @@ def info(request: InfoRequest) -> InfoReport:
         runs = {name: dict(file.run) for name, file in files.items()}
         return InfoReport(holds=True, verdict=f"{len(files)} models", models=runs, about=about, lanes=lanes)
     model, path = request.model, model_path(request.model)
-    if is_checkpoint(path):
-        raise BadInput(f"{model}: a checkpoint; expected a model file, such as the run's model.safetensors")
-    file = load_model_file(path)
-    network = network_of(file, path)
+    network: IntegerNetwork | None
+    if path.suffix == ".onnx" or is_checkpoint(path):
+        network, run = find_network(model, "info")
+        file = integers_of(network, run)
+    else:
+        file = load_model_file(path)
+        network = network_of(file, path)
     about = {model: _about(file)}
     if request.nodes:
         if network is None:
@@ -84,7 +98,7 @@ def info(request: InfoRequest) -> InfoReport:
         return InfoReport(
             holds=True, verdict=said, model=model, run=dict(file.run), nodes=nodes, about=about, lanes=lanes
         )
-    layers = tuple(_layer(name, file, spec) for name in file.codes)
+    layers = tuple(_layer(name, file, network, spec) for name in file.codes)
     return InfoReport(
         holds=True,
         verdict=f"{len(layers)} layers",
@@ -110,14 +124,18 @@ def _about(file: ModelFile) -> str:
     return f"{file.config.get('arch', 'integers only')}, {size}, {run.get('epochs', '?')} epochs{accuracy}"
 
 
-def _layer(name: str, file: ModelFile, spec: ArraySpec) -> LayerOnArray:
+def _layer(name: str, file: ModelFile, network: IntegerNetwork | None, spec: ArraySpec) -> LayerOnArray:
     codes = file.codes[name]
     weight = codes.values if codes.values.ndim == 4 else codes.values[:, :, None, None]
-    conv = Conv(name, weight, codes.act_format, codes.format)
+    node = network.layers.get(name) if network is not None else None
+    groups = node.groups if isinstance(node, Conv) else 1  # the weights alone do not say them
+    conv = Conv(name, weight, codes.act_format, codes.format, groups=groups)
     flags = lane_misfits(conv, spec)
     # How it is tiled does not depend on the lanes, nor on the map.
     mapping = ArrayMapping(conv, replace(spec, act_bits=16, weight_bits=16), *conv.kernel)
     one = mapping.ic_tiles == mapping.oc_tiles == 1
     fits = f"needs {' '.join(flags)}" if flags else "one tile" if one else "tiled"
     formats, tiles = (str(conv.act_format), str(conv.weight_format)), (mapping.ic_tiles, mapping.oc_tiles)
-    return LayerOnArray(name, conv.in_channels, conv.out_channels, conv.kernel, *formats, *tiles, mapping.passes, fits)
+    used = weight.size / (mapping.passes * spec.rows * spec.cols)
+    sits = *formats, *tiles, mapping.passes, groups, int(mapping.made.sum()), used, fits
+    return LayerOnArray(name, conv.in_channels, conv.out_channels, conv.kernel, *sits)

@@ -78,16 +78,16 @@ def lower(request: LowerRequest) -> LowerReport:
     require_extra("torch", "torch", "lower")
     if request.onnx is not None:
         require_extra("onnx", "onnx", "lower --onnx")
-    from systolith.frontends.lowering import lower as lower_model
     from systolith.frontends.verify import prove
-    from systolith.models import load, to_model_file
+    from systolith.importers.loading import load_any
+    from systolith.models import to_model_file
 
     out, onnx = (None if path is None else Path(path) for path in (request.out, request.onnx))
     for path in (out, onnx):
         if path is not None and (path.is_dir() or (path.exists() and not request.force)):
             raise BadInput(f"{path}: exists already; --force replaces a file")
-    trained, run = load(request.model)
-    lowered = lower_model(trained)
+    loaded = load_any(request.model)
+    lowered = loaded.lower()
     network = lowered.network
     proofs = prove(lowered, network)
     failed = next((e for e in proofs if not e.holds), None)
@@ -95,10 +95,10 @@ def lower(request: LowerRequest) -> LowerReport:
     channels = sum(len(node.thresholds.values) for node in network.requantizes.values())
     forms = _fixed_point(network, request.multiplier_bits) if request.fixed_point else ()
     if out is not None and failed is None:
-        if request.integers_only:
-            save_network(out, network, run)
+        if request.integers_only or loaded.foreign is not None:
+            save_network(out, network, loaded.run)
         else:
-            save_model_file(out, add_network(to_model_file(trained, run), network))
+            save_model_file(out, add_network(to_model_file(loaded.own, loaded.run), network))
     if onnx is not None and failed is None:
         from systolith.exports.onnx import save_onnx
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from systolith.array import ArrayResult, clocks, run_layer
 from systolith.equality import Equality, compare
 from systolith.flows.flow import Report, flow
-from systolith.network import IntegerNetwork
+from systolith.formats import BadInput
 from systolith.network.reference import run as execute
 from systolith.pictures import CIFAR10_CLASSES
-from systolith.requests.shared import Array
 from systolith.requests.verbs import RunRequest
 from systolith.steps.common import (
     as_conv,
@@ -30,6 +29,9 @@ from systolith.steps.common import (
 from systolith.steps.values import called, hidden
 from systolith.store import require_free
 from systolith.vectors import find_layout, verify_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from systolith.importers.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -108,33 +110,30 @@ def run(request: RunRequest) -> RunReport:
         (True, 239)
     """
     require_extra("torch", "torch", "run")
-    from systolith.frontends.lowering import lower
     from systolith.frontends.torch import recover
-    from systolith.frontends.verify import compare_pictures, of_results, prove
-    from systolith.models import load
+    from systolith.importers.loading import load_any
 
     out = Path(request.out)
     require_free(out, request.force)
     find_layout(request.layout)
     make_spec(request)
-    pixels, source, notes = find_picture(request, request.progress)
-    trained, metadata = load(request.model)
-    recovered = recover(trained, request.layer, pixels)
-    lowered = lower(trained)
-    network = stored_network(request.model)[0] or lowered.network
-    proofs = prove(lowered, network)
-    integers = execute(network, pixels[None])
-    compared = compare_pictures(lowered, network, lambda _: of_results(network, integers), pixels[None])
-    codes, logits, _ = compared.equalities()
-    (taken,), last = network[request.layer].inputs, network.steps[-1].inputs[0]
-    result = layer_on_array(network, request.layer, integers[taken][0], request)
-    different = next((e.first for e in proofs if e.different), "")
-    compared_tables, different_tables = (sum(getattr(e, key) for e in proofs) for key in ("compared", "different"))
-    name = "integer network: tables, weights, thresholds = the trained network's"
-    equalities: tuple[Equality, ...] = (
-        Equality(name, compared_tables, different_tables, different),
-        replace(codes, name="integer network: every layer's codes = the trained network's"),
-        replace(logits, name="integer network: logits = the trained network's"),
+    loaded = load_any(request.model)
+    pixels, source, notes = find_picture(request, request.progress, (3, *loaded.size))
+    recovered = recover(loaded.model, request.layer, pixels)
+    notes = (*notes, *loaded.notes)
+    try:
+        equalities, act, logits = _network(loaded, request.model, request.layer, pixels)
+    except BadInput as error:
+        if loaded.foreign is None:
+            raise
+        # Of somebody's network that has no integer form as a whole, the layer alone.
+        notes = (*notes, f"no integer network, the layer alone: {error}")
+        equalities, act, logits = (), recovered.act[0], recovered.logits
+    for note in notes[len(notes) - len(loaded.notes) - (not equalities) :]:
+        request.progress(note)
+    conv = recovered.conv
+    result = run_layer(conv, act, settle(make_spec(request), request.psum_bits, conv, *act.shape[1:]))
+    equalities += (
         recovered.match,
         compare("activations on the array = the trained layer's", recovered.act[0], result.act),
         compare("integer convolution = the network's accumulators", recovered.network_acc, recovered.acc),
@@ -156,10 +155,10 @@ def run(request: RunRequest) -> RunReport:
         holds=wrong is None,
         verdict=verdict if wrong is None else f"NOT EQUAL: {wrong.name}: {wrong}"[:180],
         notes=(*notes, *([warning] if warning else [])),
-        model={"name": request.model, "run": dict(metadata)},
+        model={"name": request.model, "run": dict(loaded.run)},
         picture={"source": source, "notes": list(notes)},
         prediction=_guess(recovered.logits[0]),
-        integer_prediction=_guess(integers[last][0]),
+        integer_prediction=_guess(logits[0]),
         layer=_facts(result),
         array={"size": str(mapping.spec), "psum_bits": mapping.spec.psum_bits, "passes": mapping.passes},
         ranges=_ranges(result),
@@ -175,17 +174,28 @@ def run(request: RunRequest) -> RunReport:
     )
 
 
-def layer_on_array(network: IntegerNetwork, layer: str, act: NDArray[np.integer], array: Array) -> ArrayResult:
-    """One layer of an integer network on the array.
+def _network(
+    loaded: Loaded, model: str, layer: str, pixels: NDArray[np.uint8]
+) -> tuple[tuple[Equality, ...], NDArray[np.int16], NDArray[Any]]:
+    """The integer network beside the trained one, for one picture; what the layer takes there; the logits."""
+    from systolith.frontends.verify import compare_pictures, of_results, prove
 
-    Args:
-        network: the network.
-        layer: one with weights.
-        act: what it takes, codes (C, H, W) or (F,).
-        array: the options that describe the array.
-    """
-    conv, codes = as_conv(find_layer(network, layer), act)
-    return run_layer(conv, codes, settle(make_spec(array), array.psum_bits, conv, *codes.shape[1:]))
+    lowered = loaded.lower()
+    network = stored_network(model)[0] or lowered.network
+    proofs = prove(lowered, network)
+    (taken,) = network[layer].inputs
+    integers = execute(network, pixels[None], *(step.name for step in network.steps))
+    compared = compare_pictures(lowered, network, lambda _: of_results(network, integers), pixels[None])
+    codes, logits, *_ = compared.equalities()
+    different = next((e.first for e in proofs if e.different), "")
+    compared_tables, different_tables = (sum(getattr(e, key) for e in proofs) for key in ("compared", "different"))
+    name = "integer network: tables, weights, thresholds = the trained network's"
+    equalities = (
+        Equality(name, compared_tables, different_tables, different),
+        replace(codes, name="integer network: every layer's codes = the trained network's"),
+        replace(logits, name="integer network: logits = the trained network's"),
+    )
+    return equalities, as_conv(find_layer(network, layer), integers[taken][0])[1], integers[network.outputs[0]]
 
 
 def _guess(logits: NDArray[Any]) -> Guess:

@@ -15,7 +15,7 @@ from systolith.array.spec import parse_size
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
-from systolith.network.graph import require_act
+from systolith.network.graph import paired, require_act
 from systolith.requests.shared import DEFAULT_LAYER, DEFAULT_MODEL
 from systolith.requests.verbs import VectorsRequest
 from systolith.steps.bundles import Job, disk_of, write_jobs
@@ -238,16 +238,23 @@ def _from_tensors(path: Path, request: VectorsRequest) -> Iterator[Found]:
     missing = {"act", "weight"} - set(given)
     if missing:
         raise BadInput(f"--tensors {path}: expected arrays act and weight, missing {', '.join(sorted(missing))}")
-    pairs = {}
-    for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
-        value = np.asarray(given.get(name, default))
-        if value.size not in (1, 2) or value.dtype.kind not in "iu":
-            raise BadInput(f"--tensors {path}: {name}: expected one or two integers, found {value.tolist()}")
-        pair = np.broadcast_to(value.reshape(-1), 2)
-        pairs[name] = int(pair[0]), int(pair[1])
-    conv = Conv(path.stem, given["weight"], IntFormat(spec.act_bits, signed=False), spec.weight_format, **pairs)
+    stride, dilation = (_integers(path, given, name, 1, (1, 2)) for name in ("stride", "dilation"))
+    padding, (groups, _) = _integers(path, given, "padding", 0, (1, 2, 4)), _integers(path, given, "groups", 1, (1,))
+    formats = IntFormat(spec.act_bits, signed=False), spec.weight_format
+    steps, steps_in = (stride[0], stride[1]), (dilation[0], dilation[1])
+    conv = Conv(path.stem, given["weight"], *formats, steps, paired("padding", padding), steps_in, groups)
     act = given["act"]
     if act.ndim != 3:
         raise BadInput(f"--tensors {path}: act: expected shape (C, H, W), found {act.shape}")
     require_act(conv, act)
     yield Found("", conv, act, settle(spec, request.psum_bits, conv, *act.shape[1:]))
+
+
+def _integers(path: Path, given: dict[str, Any], name: str, default: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """An array of so many integers, a single one standing for two; `BadInput` for anything else."""
+    value = np.asarray(given.get(name, default))
+    if value.size not in sizes or value.dtype.kind not in "iu":
+        words = {(1,): "an integer", (1, 2): "one or two integers", (1, 2, 4): "one, two or four integers"}[sizes]
+        raise BadInput(f"--tensors {path}: {name}: expected {words}, found {value.tolist()}")
+    numbers = tuple(int(n) for n in value.reshape(-1))
+    return numbers * 2 if len(numbers) == 1 else numbers

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from systolith.array.spec import ArraySpec, parse_size
 from systolith.equality import Equality
@@ -18,6 +17,7 @@ from systolith.formats import BadInput
 from systolith.network.file import load_network
 from systolith.requests.verbs import VerifyRequest
 from systolith.steps.common import require_extra, stored_network
+from systolith.steps.compared import pictures_to_compare
 from systolith.steps.narrow import Narrow, narrow_accuracy
 from systolith.steps.values import hidden
 
@@ -89,9 +89,8 @@ def verify(request: VerifyRequest) -> VerifyReport:
         (True, 0)
     """
     require_extra("torch", "torch", "verify")
-    from systolith.frontends.lowering import lower
     from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
-    from systolith.models import load
+    from systolith.importers.loading import load_any
     from systolith.network.execute import plan
 
     if request.executor not in EXECUTORS:
@@ -103,12 +102,17 @@ def verify(request: VerifyRequest) -> VerifyReport:
     if request.psum_bits is not None:
         # Lanes for every layer; they do not change a sum.
         spec = ArraySpec(*parse_size(request.array), 8, 8, request.psum_bits)
-    trained, run = load(request.model)
-    lowered = lower(trained)
+    loaded = load_any(request.model)
+    run, lowered = loaded.run, loaded.lower()
     given = None if request.network is None else Path(request.network)
     own = load_network(given) if given is not None else stored_network(request.model)[0]
     integers = own or lowered.network
-    pixels, labels, pictures = _pictures(request, integers.values[integers.input.name].shape)
+    shape = integers.values[integers.input.name].shape
+    pixels, labels, pictures = pictures_to_compare(
+        request.data, request.limit or SEEDED * (request.data is None), shape
+    )
+    if not integers.classifies:
+        labels = None
     if labels is not None and int(labels.max()) >= integers.classes:
         raise BadInput(
             f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({run.get('classes')})"
@@ -141,9 +145,9 @@ def verify(request: VerifyRequest) -> VerifyReport:
             correct[name] = int((np.concatenate(answers) == labels).sum())
     narrow = {}
     if spec is not None:
-        some = slice(request.limit or SEEDED)
+        first = slice(request.limit or SEEDED)
         narrow = narrow_accuracy(
-            planned, pixels[some], None if labels is None else labels[some], spec, request.progress
+            planned, pixels[first], None if labels is None else labels[first], spec, request.progress
         )
     return VerifyReport(
         holds=failed is None,
@@ -167,18 +171,3 @@ def verify(request: VerifyRequest) -> VerifyReport:
         engine=f"fast: {planned}" if request.executor == "fast" else request.executor,
         psum_bits=request.psum_bits,
     )
-
-
-def _pictures(
-    request: VerifyRequest, size: Sequence[int]
-) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]] | None, str]:
-    """uint8 pictures, their labels (None for seeded noise), and what to call them."""
-    if request.data is None:
-        count = request.limit or SEEDED
-        pixels = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
-        return pixels, None, f"{count:,} of seeded random pixels (--data DIR takes real ones)"
-    from systolith.training.data import load_data
-
-    test = load_data(request.data, "test")
-    total = min(request.limit, len(test)) if request.limit else len(test)
-    return test.images[:total], np.asarray(test.labels[:total]), f"the first {total:,} of {test.source}"

@@ -52,13 +52,13 @@ def _whole(values: Tensor, name: str) -> NDArray[np.int64]:
 
 
 def layer_to_conv(name: str, layer: QuantConv2d | QuantLinear) -> Conv:
-    """The layer as an integer `Conv`; a linear layer becomes a 1x1 kernel."""
+    """The layer as an integer `Conv` without its bias; a linear layer becomes a 1x1 kernel."""
     codes = _whole(layer.weight_codes(), f"{name} weight").astype(np.int8)
     formats = layer.act_quant.format, layer.weight_quant.format
     if isinstance(layer, QuantLinear):
         return Conv(name, codes[:, :, None, None], *formats)
-    if isinstance(layer.padding, str) or layer.groups != 1:
-        raise BadInput(f"{name}: string padding and grouped convolutions are not supported")
+    if isinstance(layer.padding, str):
+        raise BadInput(f"{name}: expected a padding of numbers, found {layer.padding!r}")
     return Conv(
         name,
         codes,
@@ -66,6 +66,7 @@ def layer_to_conv(name: str, layer: QuantConv2d | QuantLinear) -> Conv:
         stride=layer.stride,  # type: ignore[arg-type]
         padding=layer.padding,  # type: ignore[arg-type]
         dilation=layer.dilation,  # type: ignore[arg-type]
+        groups=layer.groups,
     )
 
 

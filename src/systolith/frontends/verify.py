@@ -13,9 +13,9 @@ from torch import Tensor, fx
 
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput
-from systolith.frontends.lowering import Lowered
+from systolith.frontends.lowered import Lowered
 from systolith.network import reference
-from systolith.network.execute import Plan, execute
+from systolith.network.execute import Plan, answer
 from systolith.network.graph import Conv, Input, Linear
 from systolith.network.integer import IntegerNetwork, Step
 from systolith.network.requantize import prove_thresholds
@@ -47,7 +47,7 @@ def prove(lowered: Lowered, network: IntegerNetwork) -> list[Equality]:
     for name, layer in own.layers.items():
         other = network.layers[name]
         equalities.append(compare(f"{name} weights", layer.weight, other.weight, ("oc", "ic", "ki", "kj")))
-        if isinstance(layer, Linear) and isinstance(other, Linear):
+        if layer.bias is not None and other.bias is not None:
             equalities.append(compare(f"{name} bias", layer.bias, other.bias, ("oc",)))
     for name, node in network.requantizes.items():
         equalities.append(prove_thresholds(f"{name} thresholds", node.thresholds, lowered.edges[name].epilogue))
@@ -57,9 +57,10 @@ def prove(lowered: Lowered, network: IntegerNetwork) -> list[Equality]:
 def _skeleton(step: Step) -> str:
     """What must be the same before numbers can be compared: kind, name, wiring, geometry."""
     node = step.node
-    geometry = [
-        f"{p} {getattr(node, p)}" for p in ("size", "kernel", "stride", "padding", "dilation") if hasattr(node, p)
-    ]
+    names = ("size", "kernel", "stride", "padding", "dilation", "groups", "gains", "factor")
+    geometry = [f"{name} {getattr(node, name)}" for name in names if hasattr(node, name)]
+    if isinstance(node, Conv) and node.bias is not None:
+        geometry.append("with a bias")
     if isinstance(node, (Conv, Linear, Input)):
         geometry += [f"shape {(node.table if isinstance(node, Input) else node.weight).shape}"]
     return " ".join([type(node).__name__, step.name, *(f"of {name}" for name in step.inputs), *geometry])
@@ -72,8 +73,9 @@ class Compared:
     Attributes:
         images: pictures compared.
         codes: name of the accumulator-to-code map to codes compared and codes that differ.
-        logits, classes: the same for these.
-        trained, integer: the class of each picture, by either network.
+        logits: the same for the outputs, of a classifier the logits.
+        classes: the same for the classes; (0, 0) where the network gives none.
+        trained, integer: the class of each picture, by either network; empty where it gives none.
         first: the first difference, located, or "".
     """
 
@@ -88,30 +90,34 @@ class Compared:
     def equalities(self) -> list[Equality]:
         """All codes, logits, classes."""
         counted, different = (sum(c[i] for c in self.codes.values()) for i in (0, 1))
-        return [
+        found = [
             Equality("codes of every layer", counted, different, self.first),
-            Equality("logits", *self.logits, self.first if self.logits[1] else ""),
-            Equality("classes", *self.classes, self.first if self.classes[1] else ""),
+            Equality("logits" if self.trained else "outputs", *self.logits, self.first if self.logits[1] else ""),
         ]
+        if self.trained:
+            found.append(Equality("classes", *self.classes, self.first if self.classes[1] else ""))
+        return found
 
 
-Executor = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
-"""uint8 pictures to integer logits (N, classes), and the codes of each `Requantize` by name."""
+Found = tuple[dict[str, Tensor], dict[str, Tensor]]
+Executor = Callable[[Tensor], Found]
+"""uint8 pictures to the network's integer outputs, and the codes of each `Requantize`, by name."""
 
 
 def by_plan(plan: Plan) -> Executor:
     """The fast executor."""
     names = plan.network.requantizes
 
-    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(batch: Tensor) -> Found:
         found: dict[str, list[Tensor]] = {name: [] for name in names}
 
         def keep(name: str, result: Tensor) -> None:
             if name in found:
                 found[name].append(result)
 
-        logits = torch.cat([execute(plan, part, keep) for part in batch.split(plan.batch)])
-        return logits, {name: torch.cat(parts) for name, parts in found.items()}
+        parts = [answer(plan, part, keep) for part in batch.split(plan.batch)]
+        outputs = {name: torch.cat([part[name] for part in parts]) for name in plan.network.outputs}
+        return outputs, {name: torch.cat(codes) for name, codes in found.items()}
 
     return run
 
@@ -119,16 +125,18 @@ def by_plan(plan: Plan) -> Executor:
 def by_reference(network: IntegerNetwork) -> Executor:
     """The referee, plain NumPy integers."""
 
-    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(batch: Tensor) -> Found:
         return of_results(network, reference.run(network, batch.numpy()))
 
     return run
 
 
-def of_results(network: IntegerNetwork, results: Mapping[str, NDArray[np.int64]]) -> tuple[Tensor, dict[str, Tensor]]:
+def of_results(network: IntegerNetwork, results: Mapping[str, NDArray[np.int64]]) -> Found:
     """What an `Executor` returns, of the results of `reference.run`."""
-    codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
-    return torch.from_numpy(results[network.steps[-1].inputs[0]]), codes
+    outputs, codes = (
+        {name: torch.from_numpy(results[name]) for name in names} for names in (network.outputs, network.requantizes)
+    )
+    return outputs, codes
 
 
 def by_onnx(network: IntegerNetwork) -> Executor:
@@ -137,10 +145,11 @@ def by_onnx(network: IntegerNetwork) -> Executor:
 
     model = to_onnx(network, watch=True)
 
-    def run(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(batch: Tensor) -> Found:
         results = run_onnx(model, batch.numpy())
-        codes = {name: torch.from_numpy(results[name]) for name in network.requantizes}
-        return torch.from_numpy(results["logits"]), codes
+        if network.classifies:
+            results[network.outputs[0]] = results["logits"]
+        return of_results(network, results)
 
     return run
 
@@ -164,8 +173,7 @@ def compare_pictures(
     total = Compared()
     for start in range(0, len(pixels), BATCH):
         batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH]))
-        logits, codes = executor(batch)
-        _compare_batch(lowered, network, batch, logits, codes, total)
+        _compare_batch(lowered, network, batch, *executor(batch), total)
         progress(total.images)
     return total
 
@@ -175,7 +183,7 @@ def _compare_batch(
     lowered: Lowered,
     network: IntegerNetwork,
     batch: Tensor,
-    logits: Tensor,
+    outputs: dict[str, Tensor],
     found: dict[str, Tensor],
     total: Compared,
 ) -> None:
@@ -183,26 +191,34 @@ def _compare_batch(
     by_tap: dict[str, list[str]] = {}
     for name, edge in lowered.edges.items():
         by_tap.setdefault(edge.tap, []).append(name)
-    result: list[Tensor] = []
+    taps = {output.tap for output in lowered.outputs.values()}
+    values: dict[str, Tensor] = {}
 
     def look(tap: str, value: Tensor) -> None:
         # Now: a ReLU in place may change the value later.
         for name in by_tap.get(tap, ()):
             _compare_codes(lowered, network, name, value, found.pop(name), batch, total)
-        if tap == lowered.logits:
-            result.append(value)
+        if tap in taps:
+            values[tap] = value.clone()
 
     _Taps(lowered.traced, look).run(batch)
-    (expected,) = result
-    different = int((lowered.dequantize_logits(logits) != expected).sum())
-    total.logits = total.logits[0] + expected.numel(), total.logits[1] + different
-    trained, integer = expected.argmax(1), logits.argmax(1)
-    unequal = trained != integer
-    total.classes = total.classes[0] + len(batch), total.classes[1] + int(unequal.sum())
-    if (different or unequal.any()) and not total.first:
-        total.first = f"[images {start}..{start + len(batch) - 1}] in the logits, every code before them being equal"
-    total.trained.append(trained.numpy())
-    total.integer.append(integer.numpy())
+    differ = False
+    for name, output in lowered.outputs.items():
+        expected = values[output.tap]
+        different = int((output.dequantize(outputs[name]) != expected).sum())
+        total.logits = total.logits[0] + expected.numel(), total.logits[1] + different
+        differ = differ or different > 0
+    if network.classifies:
+        ((name, output),) = lowered.outputs.items()
+        trained, integer = values[output.tap].argmax(1), outputs[name].argmax(1)
+        unequal = trained != integer
+        total.classes = total.classes[0] + len(batch), total.classes[1] + int(unequal.sum())
+        differ = differ or bool(unequal.any())
+        total.trained.append(trained.numpy())
+        total.integer.append(integer.numpy())
+    if differ and not total.first:
+        what = "logits" if network.classifies else "outputs"
+        total.first = f"[images {start}..{start + len(batch) - 1}] in the {what}, every code before them being equal"
     total.images += len(batch)
 
 
@@ -215,7 +231,7 @@ def _compare_codes(
     batch: Tensor,
     total: Compared,
 ) -> None:
-    expected = lowered.edges[name].codes(value)
+    expected = lowered.edges[name].codes(value).reshape(found.shape)  # a mean may have dropped the axes of the map
     unequal = found != expected  # whole numbers on both sides
     different = int(unequal.count_nonzero())
     counted, before = total.codes.get(name, (0, 0))

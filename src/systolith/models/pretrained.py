@@ -152,6 +152,18 @@ def _require_finite(path: Path, model: nn.Module) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state of a training run (`last.pt`, `best.pt`); `BadInput` if it is missing, corrupt or foreign."""
+    state = read_tensors(path)
+    if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
+        raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
+    return state
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file of torch.save holds, tensors and plain values alone; nothing in it is executed.
+
+    Raises:
+        BadInput: it is missing, truncated, or holds anything else.
+    """
     try:
         with warnings.catch_warnings():  # of other pickle protocols: what is wrong with the file is said below
             warnings.simplefilter("ignore")
@@ -160,8 +172,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise BadInput(f"{path}: not a readable checkpoint, {_why_not(error)}") from None
-    if not isinstance(state, dict) or not {"config", "model"} <= set(state) or not isinstance(state["model"], dict):
-        raise BadInput(f"{path}: a torch file, but not a checkpoint of `systolith train`")
     return state
 
 

@@ -18,14 +18,27 @@ from torch import Tensor
 
 from systolith.formats import BadInput
 from systolith.network import reference
-from systolith.network.graph import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Requantize
+from systolith.network.execute_codes import FP32_LIMIT, Kernel, carrier_of, code_dtype, reach_of, requantize_kernel
+from systolith.network.graph import (
+    Add,
+    Argmax,
+    AvgPool,
+    Concat,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool,
+    Requantize,
+    Upsample,
+    pooled_shape,
+    reach,
+    sides,
+)
 from systolith.network.integer import IntegerNetwork, Step, Value
 
-FP32_LIMIT = 1 << 24
-MOST_TABLE = 1 << 24
 BATCH = 32
 
-Kernel = Callable[..., Tensor]
 Watch = Callable[[str, Tensor], Tensor | None]
 
 
@@ -64,8 +77,8 @@ def plan(network: IntegerNetwork, batch: int = BATCH) -> Plan:
 
 
 @torch.no_grad()
-def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
-    """Logits, int64 (N, classes), of uint8 pictures (N, C, H, W).
+def answer(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> dict[str, Tensor]:
+    """The network's outputs, int64 (N, ...), by name, of uint8 pictures (N, C, H, W) (or vectors (N, C)).
 
     Args:
         plan: of the network.
@@ -78,8 +91,11 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
         size = ", ".join(map(str, network.values[network.input.name].shape))
         raise BadInput(f"expected uint8 pictures (N, {size}), found {pixels.dtype} {tuple(pixels.shape)}")
     last_use = {name: i for i, step in enumerate(network.steps) for name in step.inputs}
+    last_use |= dict.fromkeys(network.outputs, len(network.steps))
     results: dict[str, Tensor] = {}
-    for i, (step, kernel) in enumerate(zip(network.steps[:-1], plan.kernels, strict=False)):
+    for i, (step, kernel) in enumerate(zip(network.steps, plan.kernels, strict=True)):
+        if isinstance(step.node, Argmax):
+            break
         taken = [results[name] for name in step.inputs] or [pixels]
         result = kernel(*taken)
         changed = watch(step.name, result) if watch is not None else None
@@ -87,7 +103,12 @@ def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
         for name in step.inputs:
             if last_use[name] == i:
                 results.pop(name, None)
-    return results[network.steps[-1].inputs[0]].to(torch.int64)
+    return {name: results[name].to(torch.int64) for name in network.outputs}
+
+
+def execute(plan: Plan, pixels: Tensor, watch: Watch | None = None) -> Tensor:
+    """The network's first output, of a classifier the logits: int64 (N, classes). Otherwise as `answer`."""
+    return answer(plan, pixels, watch)[plan.network.outputs[0]]
 
 
 def classify(plan: Plan, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -101,19 +122,24 @@ def _choose(step: Step, values: dict[str, Value]) -> tuple[Kernel, str]:
     node, taken = step.node, [values[name] for name in step.inputs]
     result = values[step.name]
     if isinstance(node, Input):
-        table = torch.from_numpy(np.ascontiguousarray(node.table)).to(_code_dtype(result))
+        table = torch.from_numpy(np.ascontiguousarray(node.table)).to(code_dtype(result))
         if (node.table == np.arange(256)).all():
-            return (lambda x: x.contiguous(memory_format=torch.channels_last)), "pixels as they are"
+            return _channels_last, "pixels as they are"
         return (lambda x: _look_up(table, x)), "pixel table"
     if isinstance(node, Conv):
         return _conv(node, taken[0], result)
     if isinstance(node, Linear):
         return _linear(node, result)
     if isinstance(node, Requantize):
-        return _requantize(node, taken[0], result)
-    carrier = _carrier(result)
+        return requantize_kernel(node, taken[0], result)
+    carrier = carrier_of(result)
     if isinstance(node, Add):
-        return (lambda x, y: x.to(carrier) + y.to(carrier)), ""
+        return _add(node, taken, carrier), ""
+    if isinstance(node, Concat):
+        return (lambda *parts: torch.cat(parts, 1)), ""
+    if isinstance(node, Upsample):
+        down, right = node.factor
+        return (lambda x: x.repeat_interleave(down, 2).repeat_interleave(right, 3)), ""
     if isinstance(node, AvgPool):
         # The kernel sums and divides by one.
         pool = node
@@ -125,55 +151,67 @@ def _choose(step: Step, values: dict[str, Value]) -> tuple[Kernel, str]:
     return (lambda x: x.argmax(1)), ""
 
 
-def _code_dtype(value: Value) -> torch.dtype:
-    return torch.uint8 if not value.format.signed and value.format.bits <= 8 else torch.int16
-
-
-def _reach(value: Value) -> int:
-    return int(max(value.hi.max(), -value.lo.min()))
-
-
-def _carrier(value: Value) -> torch.dtype:
-    """float32 where it holds every accumulator and every partial sum (0 is always within), else float64."""
-    return torch.float32 if _reach(value) <= FP32_LIMIT else torch.float64
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _look_up(table: Tensor, pixels: Tensor) -> Tensor:
-    channel = torch.arange(len(table))[:, None, None]
-    return table[channel, pixels.to(torch.int64)].contiguous(memory_format=torch.channels_last)
+    channel = torch.arange(len(table)).reshape(-1, *[1] * (pixels.ndim - 2))
+    return _channels_last(table[channel, pixels.to(torch.int64)])
+
+
+def _add(node: Add, operands: list[Value], carrier: torch.dtype) -> Kernel:
+    one, two = node.gains
+    if max(gain * reach_of(value) for gain, value in zip(node.gains, operands, strict=True)) > FP32_LIMIT:
+        carrier = torch.float64
+    if node.gains == (1, 1):
+        return lambda x, y: x.to(carrier) + y.to(carrier)
+    return lambda x, y: x.to(carrier) * one + y.to(carrier) * two
 
 
 # Products
 
 
 def _conv(node: Conv, act: Value, result: Value) -> tuple[Kernel, str]:
-    weight = torch.from_numpy(np.ascontiguousarray(node.weight))
-    candidates = []
-    if _int8_is_exact(node, act, result):
-        candidates.append((_int8_conv(node, weight, act), "int8 convolution"))
-    carrier = _carrier(result)
-    wide = weight.to(carrier).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.from_numpy(np.ascontiguousarray(node.weight)), node.bias
+    product, candidates = node.product(), []
+    bound = max(reach_of(result), *(int(np.abs(side).max()) for side in product.bounds()))
+    if _int8_is_exact(product, act, bound):
+        candidates.append((_int8_conv(product, weight, act), "int8 convolution"))
+    carrier = torch.float32 if bound <= FP32_LIMIT else torch.float64
+    wide = _channels_last(weight.to(carrier))
+    around, rest = _padding(node)
 
     def conv(x: Tensor) -> Tensor:
+        x = F.pad(x.to(carrier), around) if any(around) else x.to(carrier)
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd multiplies by fractions
-            return F.conv2d(x.to(carrier), wide, None, node.stride, node.padding, node.dilation)
+            return F.conv2d(x, wide, None, node.stride, rest, node.dilation, node.groups)
 
     candidates.append((conv, f"{'fp32' if carrier == torch.float32 else 'float64'} convolution"))
     for kernel, kind in candidates:
-        if kernel is not None and _agrees(node, kernel, act):
-            return kernel, kind
+        if kernel is not None and _agrees(product, kernel, act):
+            return (kernel if bias is None else _biased(kernel, torch.from_numpy(bias).to(carrier))), kind
     raise RuntimeError(f"{node.name}: this torch's convolution is not exact on integers; reset its precision settings")
 
 
-def _int8_is_exact(node: Conv, act: Value, result: Value) -> bool:
+def _padding(node: Conv) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What must be padded before (`F.pad`'s order), and what the convolution itself pads."""
+    top, bottom, left, right = node.pads
+    return ((left, right, top, bottom), (0, 0)) if len(node.padding) == 4 else ((0, 0, 0, 0), (top, left))
+
+
+def _biased(kernel: Kernel, bias: Tensor) -> Kernel:
+    return lambda x: kernel(x).add_(bias.reshape(-1, 1, 1))
+
+
+def _int8_is_exact(node: Conv, act: Value, bound: int) -> bool:
     """Whether an int8 kernel can be exact: codes of one byte, and no intermediate that overflows.
 
     Without VNNI instructions products are added in pairs that saturate at 16 bits. What comes out is fp32.
     """
-    if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or _reach(result) > FP32_LIMIT:
+    if act.format.signed or act.format.bits > 8 or node.weight_format.bits > 8 or bound > FP32_LIMIT:
         return False
-    reach = (node.dilation[d] * (node.kernel[d] - 1) + 1 for d in (0, 1))
-    if any(pad >= most for pad, most in zip(node.padding, reach, strict=True)):
+    if any(pad >= most for pad, most in zip(_padding(node)[1], reach(node.kernel, node.dilation), strict=True)):
         return False  # a window wholly in the padding can end the process
     pair = 2 * int(act.hi.max()) * int(np.abs(node.weight.astype(np.int64)).max())
     return pair < 1 << 15 or _has_vnni()
@@ -191,22 +229,25 @@ def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
     right for 2 and wrong for 12): it always gets BATCH of them, zeros where there are fewer, the shape that was tried.
     """
     ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
-    geometry = list(node.stride), list(node.padding), list(node.dilation)
+    around, rest = _padding(node)
+    geometry = list(node.stride), list(rest), list(node.dilation), node.groups
     try:
         op = torch.ops.onednn.qconv2d_pointwise
-        shape = [BATCH, *act.shape]
-        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *geometry, 1, shape)
+        shape = [BATCH, act.shape[0], act.shape[1] + sum(around[2:]), act.shape[2] + sum(around[:2])]
+        *where, groups = geometry
+        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *where, groups, shape)
     except (AttributeError, RuntimeError):
         return None
 
     def conv(x: Tensor) -> Tensor:
         parts = []
+        x = F.pad(x, around) if any(around) else x
         for part in x.split(BATCH):
             whole = part
             if len(part) < BATCH:
                 whole = torch.zeros((BATCH, *part.shape[1:]), dtype=part.dtype).to(memory_format=torch.channels_last)
                 whole[: len(part)] = part
-            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1, 1.0, 0, torch.float32, "none", [], "")
+            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1.0, 0, torch.float32, "none", [], "")
             parts.append(acc[: len(part)])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -221,7 +262,7 @@ def _agrees(node: Conv, kernel: Kernel, act: Value) -> bool:
     codes[0] = act.hi.max()
     wanted = reference.conv2d(node, codes)
     for times in (1, BATCH // 2):
-        many = torch.from_numpy(codes).to(_code_dtype(act)).repeat(times, 1, 1, 1)
+        many = torch.from_numpy(codes).to(code_dtype(act)).repeat(times, 1, 1, 1)
         try:
             found = kernel(many.contiguous(memory_format=torch.channels_last))
         except RuntimeError:  # a geometry that the library refuses
@@ -232,132 +273,31 @@ def _agrees(node: Conv, kernel: Kernel, act: Value) -> bool:
 
 
 def _linear(node: Linear, result: Value) -> tuple[Kernel, str]:
-    carrier = _carrier(result)
+    carrier = carrier_of(result)
     # The product alone is within the bounds of the sum with its bias, give or take the bias: count it twice.
-    if _reach(result) + 2 * int(np.abs(node.bias).max()) > FP32_LIMIT:
+    if reach_of(result) + 2 * int(np.abs(node.bias).max()) > FP32_LIMIT:
         carrier = torch.float64
     weight, bias = torch.from_numpy(node.weight.copy()).to(carrier), torch.from_numpy(node.bias).to(carrier)
     kind = "fp32 product" if carrier == torch.float32 else "float64 product"
     return (lambda x: F.linear(x.to(carrier), weight) + bias), kind
 
 
-# Codes
-
-
-def _requantize(node: Requantize, acc: Value, result: Value) -> tuple[Kernel, str]:
-    dtype = _code_dtype(result)
-    slope, offset = _line(node)
-    for carrier in (torch.float32, torch.float64):
-        if carrier == torch.float32 and _reach(acc) > FP32_LIMIT:
-            continue
-        kernel = _affine(node, slope, offset, carrier, dtype)
-        if _equals_thresholds(node, kernel, _carrier(acc)):
-            return kernel, f"codes by a line in {'fp32' if carrier == torch.float32 else 'float64'}"
-    if int((acc.hi - acc.lo + 1).sum()) <= MOST_TABLE:
-        return _by_table(node, acc, dtype), "codes by a table"
-    thresholds = node.thresholds
-    return (lambda x: torch.from_numpy(thresholds.apply(x.to(torch.int64).numpy())).to(dtype)), "codes by search"
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(N, C, H, W) in channels-last order, or (N, F), as rows of channels; no copy where it lies so already."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) if x.ndim == 4 else x
-
-
-def _unrows(rows: Tensor, x: Tensor) -> Tensor:
-    if x.ndim != 4:
-        return rows
-    return rows.reshape(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
-
-
-def _affine(
-    node: Requantize, slope: NDArray[np.float64], offset: NDArray[np.float64], carrier: torch.dtype, dtype: torch.dtype
-) -> Kernel:
-    m, b = torch.from_numpy(slope).to(carrier), torch.from_numpy(offset).to(carrier)
-    low, levels = node.thresholds.low, node.thresholds.values.shape[1]
-
-    def kernel(x: Tensor) -> Tensor:
-        # Separate operations, each rounded by itself: a fused one could differ from processor to processor.
-        y = _rows(x).to(carrier).mul(m).add_(b).clamp_(0, levels)
-        codes = y.to(dtype)  # not negative: cutting off is rounding down
-        return _unrows(codes.add_(low) if low else codes, x)
-
-    return kernel
-
-
-def _line(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(m, b) per channel with `code = low + clamp(floor(acc*m + b), 0, L)`, in the middle of what the thresholds leave.
-
-    With `u` a reached threshold and `d` the accumulator below one: `m*u[k] + b >= k` and `m*d[j] + b < j`; each pair
-    bounds m. Where no line exists what comes back is not one: the caller proves it.
-    """
-    t = node.thresholds
-    lo, hi = (side[:, None] for side in t.mirrored_range())
-    k = np.arange(1, t.values.shape[1] + 1, dtype=np.float64)
-    slopes, offsets = np.empty(len(t.values)), np.empty(len(t.values))
-    for o, values in enumerate(t.values):
-        up, down = values <= hi[o], values > lo[o]
-        u, d = values[up].astype(np.float64), values[down].astype(np.float64) - 1
-        run, rise = d[None, :] - u[:, None], k[down][None, :] - k[up][:, None]
-        most = np.divide(rise, run, out=np.full(run.shape, np.inf), where=run > 0).min(initial=np.inf)
-        least = np.divide(rise, run, out=np.full(run.shape, -np.inf), where=run < 0).max(initial=-np.inf)
-        m = _between(max(least, 0.0), most)  # rising, so that what holds at a threshold holds beyond it
-        b_least = (k[up] - m * u).max(initial=-np.inf)
-        b_most = (k[down] - m * d).min(initial=np.inf)
-        slopes[o], offsets[o] = m * int(t.sign[o]), _between(b_least, b_most)
-    return slopes, offsets
-
-
-def _between(least: float, most: float) -> float:
-    """A number well inside (least, most), either of which may be infinite."""
-    if np.isinf(least):
-        return 0.0 if np.isinf(most) else most - 0.5
-    return least + 0.5 if np.isinf(most) else (least + most) / 2
-
-
-def _equals_thresholds(node: Requantize, kernel: Kernel, acc_dtype: torch.dtype) -> bool:
-    """Proof: `kernel` and thresholds agree at both points of each threshold; both are monotone."""
-    t = node.thresholds
-    lo, hi = (side[:, None] for side in t.mirrored_range())
-    points = np.clip(np.concatenate([t.values - 1, t.values, lo, hi], axis=1), lo, hi)
-    acc = (t.sign.astype(np.int64)[:, None] * points).T
-    found = kernel(torch.from_numpy(np.ascontiguousarray(acc)).to(acc_dtype)).to(torch.int64).numpy()
-    return bool((found == t.apply(acc)).all())
-
-
-def _by_table(node: Requantize, acc: Value, dtype: torch.dtype) -> Kernel:
-    sizes = acc.hi - acc.lo + 1
-    base = np.concatenate([[0], np.cumsum(sizes)[:-1]]) - acc.lo
-    every = np.concatenate([np.arange(a, b + 1) for a, b in zip(acc.lo, acc.hi, strict=True)])
-    codes, at = np.empty(len(every), dtype=np.int64), 0
-    for o, size in enumerate(sizes):
-        part = every[at : at + size]
-        row, sign = node.thresholds.values[o], int(node.thresholds.sign[o])
-        codes[at : at + size] = np.searchsorted(row, sign * part, side="right") + node.thresholds.low
-        at += size
-    table, start = torch.from_numpy(codes).to(dtype), torch.from_numpy(base)
-
-    def kernel(x: Tensor) -> Tensor:
-        return _unrows(torch.take(table, _rows(x).to(torch.int64) + start), x)
-
-    return kernel
-
-
 def _max_pool(node: MaxPool, act: Value) -> Kernel:
     least = int(act.lo.min())
-    (kh, kw), (sh, sw), (ph, pw) = node.kernel, node.stride, node.padding
+    (kh, kw), (sh, sw), (dh, dw) = node.kernel, node.stride, node.dilation
+    top, bottom, left, right = sides(node.padding)
 
     def kernel(x: Tensor) -> Tensor:
-        if ph or pw:
-            x = F.pad(x, (pw, pw, ph, ph), value=least)
-        oh, ow = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+        if any(node.padding):
+            x = F.pad(x, (left, right, top, bottom), value=least)
+        oh, ow = pooled_shape(node.name, (x.shape[2], x.shape[3]), node.reach, node.stride)
         best: Tensor | None = None
         # torch's own pooling of bytes refuses large maps; a maximum of shifted maps is as fast.
-        for i in range(kh):
-            for j in range(kw):
+        for i in range(0, kh * dh, dh):
+            for j in range(0, kw * dw, dw):
                 view = x[:, :, i : i + (oh - 1) * sh + 1 : sh, j : j + (ow - 1) * sw + 1 : sw]
                 best = view if best is None else torch.maximum(best, view)
         assert best is not None
-        return best.contiguous(memory_format=torch.channels_last)
+        return _channels_last(best)
 
     return kernel

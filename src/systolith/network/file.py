@@ -15,6 +15,7 @@ from systolith.network.graph import (
     Add,
     Argmax,
     AvgPool,
+    Concat,
     Conv,
     Flatten,
     Input,
@@ -22,21 +23,27 @@ from systolith.network.graph import (
     MaxPool,
     Node,
     Requantize,
+    Upsample,
 )
 from systolith.network.integer import IntegerNetwork, Step, Value, produced
 from systolith.network.requantize import Thresholds
 from systolith.store import Codes, ModelFile, NetworkPart, load_model_file, save_model_file
 
-_PAIRS = ("stride", "padding", "dilation", "kernel", "size")
-_SIMPLE: dict[str, type[Any]] = {c.__name__: c for c in (MaxPool, AvgPool, Add, Flatten, Argmax)}
+_PAIRS = ("stride", "padding", "dilation", "kernel", "size", "gains", "factor")
+_SIMPLE: dict[str, type[Any]] = {c.__name__: c for c in (MaxPool, AvgPool, Add, Concat, Upsample, Flatten, Argmax)}
 
 
 def save_network(path: Path, network: IntegerNetwork, run: Mapping[str, Any]) -> None:
     """Write a file of integers only: weight codes, tables, thresholds; no scale, no batch norm."""
+    save_model_file(path, integers_of(network, run))
+
+
+def integers_of(network: IntegerNetwork, run: Mapping[str, Any]) -> ModelFile:
+    """What `save_network` writes."""
     codes = {}
     for name, node in network.layers.items():
         codes[name] = Codes(node.weight.astype(np.int8), node.weight_format, None, node.act_format)
-    save_model_file(path, add_network(ModelFile({}, codes, {}, run), network))
+    return add_network(ModelFile({}, codes, {}, run), network)
 
 
 def add_network(file: ModelFile, network: IntegerNetwork) -> ModelFile:
@@ -44,9 +51,19 @@ def add_network(file: ModelFile, network: IntegerNetwork) -> ModelFile:
     steps, tensors = [], dict[str, NDArray[Any]]()
     for step in network.steps:
         facts, arrays = _facts(step.node)
+        if isinstance(step.node, (Conv, Linear)) and (shared := _shared(file, step)):
+            facts["codes"] = shared
         steps.append({"kind": type(step.node).__name__, "name": step.name, "inputs": list(step.inputs), **facts})
         tensors |= {f"{step.name}/{what}": array for what, array in arrays.items()}
-    return replace(file, network=NetworkPart(steps, tensors))
+    outputs = [] if network.outputs == network.steps[-1].inputs else list(network.outputs)
+    return replace(file, network=NetworkPart(steps, tensors, outputs))
+
+
+def _shared(file: ModelFile, step: Step) -> str:
+    """The layer whose codes the step has, "" for its own: of a layer that is called again the file holds them once."""
+    assert isinstance(step.node, (Conv, Linear))
+    named = [name for name in file.codes if step.name.startswith(f"{name}#")]
+    return next((n for n in named if np.array_equal(file.codes[n].values, step.node.weight)), "")
 
 
 def _facts(node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -54,7 +71,12 @@ def _facts(node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if isinstance(node, Input):
         return {"size": list(node.size), "format": asdict(node.format)}, {"table": node.table.astype(np.int16)}
     if isinstance(node, Conv):
-        return {name: list(getattr(node, name)) for name in ("stride", "padding", "dilation")}, {}
+        geometry: dict[str, Any] = {name: list(getattr(node, name)) for name in ("stride", "padding", "dilation")}
+        if node.groups > 1:
+            geometry["groups"] = node.groups
+        if node.bias is None:
+            return geometry, {}
+        return {**geometry, "biased": True}, {"bias": node.bias.astype(np.int32)}
     if isinstance(node, Linear):
         return {}, {"bias": node.bias.astype(np.int32)}
     if isinstance(node, Requantize):
@@ -91,18 +113,24 @@ def network_of(file: ModelFile, path: Path | str) -> IntegerNetwork | None:
             node = _node(facts, file, [values[name] for name in inputs])
             values[node.name] = produced(node, [values[name] for name in inputs])
             steps.append(Step(node, inputs))
-        return IntegerNetwork(tuple(steps))
+        return IntegerNetwork(tuple(steps), tuple(map(str, file.network.outputs)))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise BadInput(f"{path}: a damaged integer network ({type(error).__name__}: {error})") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
 
+def _bias(name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    bias = tensors[f"{name}/bias"]
+    require_integers(f"{name} bias", bias)
+    return bias.astype(np.int64)
+
+
 def _node(facts: dict[str, Any], file: ModelFile, taken: list[Value]) -> Node:
     assert file.network is not None
     kind, name = facts["kind"], str(facts["name"])
     tensors: Mapping[str, NDArray[Any]] = file.network.tensors
-    pairs: dict[str, Any] = {k: (int(facts[k][0]), int(facts[k][1])) for k in _PAIRS if k in facts}
+    pairs: dict[str, Any] = {k: tuple(map(int, facts[k])) for k in _PAIRS if k in facts}
     if kind == "Input":
         return Input(name, tensors[f"{name}/table"], IntFormat(**facts["format"]), **pairs)
     if kind == "Requantize":
@@ -115,11 +143,12 @@ def _node(facts: dict[str, Any], file: ModelFile, taken: list[Value]) -> Node:
         return Requantize(name, thresholds, IntFormat(**facts["format"]), tuple(map(str, facts["folded"])))
     if kind in _SIMPLE:
         return _SIMPLE[kind](name, **pairs)
-    codes = file.codes[name]
-    if kind == "Conv":
-        return Conv(name, codes.values, codes.act_format, codes.format, **pairs)
+    codes = file.codes[str(facts.get("codes", name))]
     if kind == "Linear":
-        bias = tensors[f"{name}/bias"]
-        require_integers(f"{name} bias", bias)
-        return Linear(name, codes.values, bias.astype(np.int64), codes.act_format, codes.format)
+        return Linear(name, codes.values, _bias(name, tensors), codes.act_format, codes.format)
+    if kind == "Conv":
+        more: dict[str, Any] = {"bias": _bias(name, tensors)} if facts.get("biased") else {}
+        return Conv(
+            name, codes.values, codes.act_format, codes.format, **pairs, groups=int(facts.get("groups", 1)), **more
+        )
     raise ValueError(f"{name}: an unknown kind of node, {kind!r}")

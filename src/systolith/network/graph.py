@@ -197,7 +197,7 @@ class Input:
     name: str
     table: NDArray[np.integer]
     format: IntFormat
-    size: Pair | tuple[()]
+    size: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if (

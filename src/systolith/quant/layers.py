@@ -87,7 +87,7 @@ class QuantLayer(nn.Module):
         self.weight_quant = FrozenWeight(bits or self.weight_quant.bits, codes, scale)
         self.weight = None
         if bias is not None:
-            self.register_buffer("frozen_bias", bias.double())
+            self.frozen_bias = bias.double()
             self.bias = None
         self.train(False)
 
@@ -137,10 +137,11 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         rounding: str = "even",
         normalize: bool = True,
     ) -> None:
-        around: Any = padding if isinstance(padding, int) or len(padding) != 4 else 0
+        four = isinstance(padding, tuple) and len(padding) == 4
+        around: Any = 0 if four else padding
         super().__init__(in_channels, out_channels, kernel_size, stride, around, dilation, groups, bias)
-        if not isinstance(padding, int) and len(padding) == 4:
-            self.padding = tuple(padding)
+        if four:
+            self.padding = padding  # type: ignore[assignment]
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         if bias:
             nn.init.zeros_(self.bias)

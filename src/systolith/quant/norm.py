@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
+def affine(y: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
+    """`fp32(f64(y)*f64(gain) + offset)` a channel: y (N, C, ...), gain fp32 (C,), offset float64 (C,)."""
+    shape = (1, -1, *[1] * (y.ndim - 2))
+    return torch.addcmul(offset.view(shape), y.float().double(), gain.double().view(shape)).float()
+
+
 class _Exact(nn.modules.batchnorm._BatchNorm):
     """A batch norm whose eval is `z = fp32(f64(y)*f64(A) + B)`.
 
@@ -25,9 +31,7 @@ class _Exact(nn.modules.batchnorm._BatchNorm):
         """(N, C, ...) to the same shape; fp32 in eval."""
         if self.training:
             return super().forward(y)
-        gain, offset = self.affine_terms()
-        shape = (1, -1, *[1] * (y.ndim - 2))
-        return torch.addcmul(offset.view(shape), y.float().double(), gain.double().view(shape)).float()
+        return affine(y, *self.affine_terms())
 
 
 class ExactBatchNorm2d(_Exact, nn.BatchNorm2d):

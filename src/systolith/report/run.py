@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from systolith.array import Mapping
 from systolith.flows.run import RunReport
 from systolith.report.parts import Part, Rows, equal_rows
 
@@ -34,7 +35,7 @@ def text(report: RunReport) -> list[Part]:
             f"{spec} weight stationary, {spec.act_bits}-bit activation and {spec.weight_bits}-bit weight lanes, "
             f"{spec.psum_bits}-bit psums (overflow: {spec.overflow})",
         ),
-        ("passes", f"{mapping.passes:,} = {mapping.ic_tiles} ic x {mapping.oc_tiles} oc tiles x {mapping.kijs} kij"),
+        ("passes", f"{mapping.passes:,} = {_tiles(mapping)} x {mapping.kijs} kij"),
         ("ranges", f"activations {low['act']}, weights {low['weight']}, psums {low['psum']}, outputs {low['out']}"),
         (
             "psum width",
@@ -54,6 +55,12 @@ def text(report: RunReport) -> list[Part]:
         ("verdict", report.verdict),
     ]
     return [Rows(rows)]
+
+
+def _tiles(mapping: Mapping) -> str:
+    """Input and output tiles, and of how many pairs passes are made where not of all."""
+    some = "" if mapping.made.all() else f"{int(mapping.made.sum()):,} of "
+    return f"{some}{mapping.ic_tiles} ic x {mapping.oc_tiles} oc tiles"
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -94,9 +94,10 @@ class Geometry:
     channels: Annotated[str | None, Option("Channels of the layer, INxOUT.", LAYER)] = None
     size: Annotated[str | None, Option("The input map without padding, HxW.", LAYER, "--input")] = None
     kernel: Annotated[str | None, Option("A number or KHxKW. [default: 3x3]", LAYER)] = None
-    padding: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
+    padding: Annotated[str | None, Option("A number, AxB, or TOPxBOTTOMxLEFTxRIGHT. [default: 1]", LAYER)] = None
     stride: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
     dilation: Annotated[str | None, Option("A number or AxB. [default: 1]", LAYER)] = None
+    groups: Annotated[int | None, Option("Groups of channels; depthwise: one a channel. [default: 1]", LAYER)] = None
     signed_act: Annotated[bool, Option("Activations are signed.", LAYER)] = False
 
 

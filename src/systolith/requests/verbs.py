@@ -175,6 +175,34 @@ class LowerRequest(Forcing, Request):
 
 
 @dataclass(frozen=True)
+class ImportRequest(Forcing, Request):
+    """Turn somebody's model (QONNX, ONNX with QDQ pairs, a course checkpoint) into a network of integers, checked."""
+
+    file: Annotated[Path, Option("The file: .onnx, .pth, .pth.tar.", position="only")]
+    out: Annotated[Path | None, Option("The file to write (.safetensors); without, nothing is written.", OUTPUT)] = None
+    mean: Annotated[
+        str | None,
+        Option("A mean a channel, of pixel/255. [default: 0; a checkpoint's: .491,.482,.447]", PICTURE),
+    ] = None
+    std: Annotated[
+        str | None, Option("A deviation a channel. [default: 1; a checkpoint's: .247,.243,.262]", PICTURE)
+    ] = None
+    weight_bits: Annotated[int, Option("Of a course checkpoint's weights.", MODEL, least=2, most=8)] = 4
+    act_bits: Annotated[int, Option("Of a course checkpoint's activations.", MODEL, least=1, most=8)] = 4
+    data: Annotated[str | None, Option("A data set whose pictures are compared; else seeded noise.", PICTURE)] = None
+    limit: Annotated[int, Option("Compare the first so many pictures.", PICTURE, least=1)] = 64
+
+
+@dataclass(frozen=True)
+class ExportRequest(Forcing, Request):
+    """Write a network of integers in another format, read it back and compare it."""
+
+    model: AnyModel
+    form: Annotated[str, Option("onnx (integer operators), qdq, qonnx, npz or c.", OUTPUT, "--format")]
+    out: Annotated[Path, Option("The file to write; for c a folder.", OUTPUT)]
+
+
+@dataclass(frozen=True)
 class EvaluateRequest(Request):
     """Accuracy of a model on the test split of a data set, per class, with the confusion matrix."""
 

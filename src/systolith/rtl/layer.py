@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
@@ -124,13 +123,15 @@ def write_layer(
         (folder / "code.txt").write_bytes(encode_words("code", words, IntFormat(code_bits, signed=False)))
     numbers = [
         *(conv.act_format.signed, spec.overflow == "saturate", isinstance(requantize, FixedPoint)),
-        *(schedule.useful, schedule.drained, mapping.oc_tiles, mapping.ic_tiles, *conv.kernel, *mapping.padded_shape),
+        *(schedule.useful, schedule.drained, mapping.oc_tiles, *conv.kernel, *mapping.padded_shape),
         *(*mapping.output_shape, *conv.stride, *conv.dilation, counts["act.txt"], counts["weight.txt"], stores),
         *(counts["psum.txt"], counts["out.txt"], requantize is not None, 2 * schedule.clocks(mapping) + 1000),
         *(clocks[event] for event in EVENTS),
         contract(spec).lead + 1,  # the control leaves its idle state first
     ]
     (folder / "layer.txt").write_text(" ".join(str(int(n)) for n in numbers) + "\n")
+    ranges = [mapping.ic_range(oc_tile) for oc_tile in range(mapping.oc_tiles)]
+    (folder / "range.txt").write_text("".join(f"{tiles[-1]:016b}{tiles[0]:016b}\n" for tiles in ranges))
 
 
 def _write_clocks(mapping: Mapping, folder: Path, schedule: Schedule) -> dict[str, int]:
@@ -270,15 +271,13 @@ _FIRST = re.compile(r"(time of )?(\w+) (\d+)(?: clock (-?\d+))? expected (\S+) f
 def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: int = 4) -> list[str]:
     """What the testbench saw first, of each kind: where it is in the layer, what was expected and what came."""
     sentences = []
-    passes = (mapping.oc_tiles, mapping.kijs, mapping.ic_tiles)
-    names = ("oc_tile", "kij", "ic_tile")
-    position = "onij" if schedule.useful else "nij"
-    places = {
-        "psum": ((*passes, schedule.vectors(mapping)), (*names, position)),
-        "event0": ((*passes, mapping.spec.cols), (*names, "col")),
-        "event1": ((*passes, schedule.vectors(mapping)), (*names, position)),
-        "event2": ((*passes, mapping.onijs), (*names, "onij")),
-        "event3": ((*passes, mapping.onijs), (*names, "onij")),
+    position = schedule.vectors(mapping), "onij" if schedule.useful else "nij"
+    within = {  # of what happens in each pass: how many, and of what
+        "psum": position,
+        "event0": (mapping.spec.cols, "col"),
+        "event1": position,
+        "event2": (mapping.onijs, "onij"),
+        "event3": (mapping.onijs, "onij"),
     }
     called = ("weight beat", "activation beat", "psum memory read", "psum memory write")
     for line in outcome.first:
@@ -289,9 +288,14 @@ def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: i
         if kind == "start":
             sentences.append(f"the first weight beat: expected {expected} clocks after start, came {found} after it")
             continue
-        shape, axes = places.get(kind, ((mapping.oc_tiles, mapping.onijs), ("oc_tile", "onij")))
-        place = np.unravel_index(int(index) % math.prod(shape), shape)
-        where = ", ".join(f"{name} {int(at)}" for name, at in zip(axes, place, strict=True))
+        if kind in within:
+            count, last = within[kind]
+            number, at = divmod(int(index), count)
+            oc_tile, kij, ic_tile = mapping.order[number % mapping.passes]
+            where = f"oc_tile {oc_tile}, kij {kij}, ic_tile {ic_tile}, {last} {at}"
+        else:
+            oc_tile, onij = divmod(int(index), mapping.onijs)
+            where = f"oc_tile {oc_tile % mapping.oc_tiles}, onij {onij}"
         if kind.startswith("event"):
             kind = called[int(kind[-1])]
         if late:

@@ -17,7 +17,7 @@ from systolith.array import ArraySpec, Mapping, Schedule, run_layer
 from systolith.array.spec import widened
 from systolith.equality import Equality, compare
 from systolith.network import Conv, IntegerNetwork
-from systolith.network.graph import Linear, Requantize
+from systolith.network.graph import Argmax, Linear, Requantize
 from systolith.network.reference import compute
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
 from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
@@ -32,7 +32,8 @@ class Planned:
         name: of the node.
         mapping: on the core's array.
         consumer: the node whose codes the core gives, "" where it gives accumulators alone.
-        requantize: what makes them.
+        requantize: what makes them, of accumulators without the bias: the array adds products alone.
+        bias: int64 (O,), what the network adds to those, or None.
         code_bits: their width in the core.
         core: the testbench's parameters; layers of the same lanes share one core.
     """
@@ -41,6 +42,7 @@ class Planned:
     mapping: Mapping
     consumer: str
     requantize: Thresholds | FixedPoint | None
+    bias: NDArray[np.int64] | None
     code_bits: int
     core: dict[str, int]
 
@@ -90,22 +92,31 @@ def plan(
     for name in names:
         (taken,) = network[name].inputs
         node = network.layers[name]
-        conv = node.as_conv() if isinstance(node, Linear) else node
+        conv = node.as_conv() if isinstance(node, Linear) else node.product()
         wide = widened(conv, spec) if widen else spec
         shape = network.values[taken].shape if isinstance(node, Conv) else (1, 1, 1)
         consumer = next((s.node for s in network.steps if s.inputs == (name,) and isinstance(s.node, Requantize)), None)
         code_bits, chosen = 1, None
         if consumer is not None and isinstance(node, Conv):
             code_bits = consumer.thresholds.values.shape[1].bit_length()
-            chosen = to_fixed_point(consumer.name, consumer.thresholds) if fixed_point else consumer.thresholds
+            thresholds = without_bias(consumer.thresholds, node.bias)
+            chosen = to_fixed_point(consumer.name, thresholds) if fixed_point else thresholds
         produced = consumer.name if consumer is not None and chosen else ""
-        one = Planned(name, Mapping(conv, wide, *shape[1:]), produced, chosen, code_bits, {})
+        one = Planned(name, Mapping(conv, wide, *shape[1:]), produced, chosen, node.bias, code_bits, {})
         groups.setdefault((wide.act_bits, wide.weight_bits, code_bits), []).append(one)
     placed = {one.name: one for group in groups.values() for one in _on_one_core(group, auto)}
     for one in placed.values():
         if one.requantize is not None:
             store(one.mapping, one.requantize, one.code_bits)  # whether they fit, before anything runs
     return [placed[name] for name in names]
+
+
+def without_bias(thresholds: Thresholds, bias: NDArray[np.int64] | None) -> Thresholds:
+    """The thresholds of accumulators from which the bias is still missing: the same codes."""
+    if bias is None:
+        return thresholds
+    t = thresholds
+    return replace(t, values=t.values - (t.sign * bias)[:, None], lo=t.lo - bias, hi=t.hi - bias)
 
 
 def _on_one_core(group: Sequence[Planned], auto: bool) -> list[Planned]:
@@ -168,8 +179,8 @@ def run_network(
 ) -> Iterator[Ran | int]:
     """A whole inference: the planned layers on the core, everything else on the host (`network/reference.py`).
 
-    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class.
-    After a layer that differs nothing more runs.
+    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class, if
+    the network names one. After a layer that differs nothing more runs.
 
     Args:
         pixels: uint8 (C, H, W).
@@ -200,12 +211,14 @@ def run_network(
         elif step.name not in results:
             taken = [results[name] for name in step.inputs] or [pixels[None].astype(np.int64)]
             results[step.name] = compute(step.node, *taken)
-    yield int(results[network.steps[-1].name][0])
+    if isinstance(network.steps[-1].node, Argmax):
+        yield int(results[network.steps[-1].name][0])
 
 
 def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
     """What came out of the core, (O, OH, OW), by the name of the node that produces it in the network."""
-    given = {planned.name: read_outputs(planned.mapping, folder)}
+    acc = read_outputs(planned.mapping, folder)
+    given = {planned.name: acc if planned.bias is None else acc + planned.bias[:, None, None]}
     if planned.requantize is not None:
         given[planned.consumer] = read_codes(planned.mapping, folder, planned.code_bits, planned.requantize.low)
     return given

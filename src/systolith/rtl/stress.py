@@ -34,19 +34,21 @@ def trials(spec: ArraySpec, count: int, seed: int, code_bits: int = 4) -> Iterat
 
 
 def random_layer(rng: np.random.Generator, spec: ArraySpec) -> ArrayResult:
-    """A layer for the lanes of `spec`: several tiles, stride, dilation, padding, at most 40 outputs a channel."""
+    """A layer for the lanes of `spec`: tiles, perhaps groups, stride, dilation, pads, at most 64 outputs a channel."""
 
     def upto(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
 
     kernel, stride, dilation = ((upto(1, 3), upto(1, 3)), (upto(1, 2), upto(1, 2)), (upto(1, 2), upto(1, 2)))
-    padding = upto(0, 1), upto(0, 1)
-    size = [max(1, dilation[d] * (kernel[d] - 1) + 1 - 2 * padding[d]) + upto(0, 5) for d in (0, 1)]
+    padding = upto(0, 1), upto(0, 1), upto(0, 1), upto(0, 1)
+    size = [max(1, dilation[d] * (kernel[d] - 1) + 1 - sum(padding[2 * d :][:2])) + upto(0, 5) for d in (0, 1)]
     act, weight = IntFormat(upto(1, spec.act_bits), bool(upto(0, 1))), IntFormat(upto(1, spec.weight_bits), True)
-    channels = upto(1, 2 * spec.cols), upto(1, 2 * spec.rows)
-    codes = rng.integers(weight.lo, weight.hi + 1, (*channels, *kernel))
-    conv = Conv("layer", codes, act, weight, stride, padding, dilation)
-    return run_layer(conv, rng.integers(act.lo, act.hi + 1, (channels[1], *size)), spec)
+    groups = (1, upto(1, 2 * min(spec.rows, spec.cols)))[upto(0, 1)]
+    tiles = 2 if groups == 1 else 3  # so that a group may lie on several, the first not among them
+    outs, ins = upto(1, tiles * spec.cols // groups), upto(1, tiles * spec.rows // groups)
+    codes = rng.integers(weight.lo, weight.hi + 1, (groups * outs, ins, *kernel))
+    conv = Conv("layer", codes, act, weight, stride, padding, dilation, groups)
+    return run_layer(conv, rng.integers(act.lo, act.hi + 1, (groups * ins, *size)), spec)
 
 
 def random_thresholds(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> Thresholds:

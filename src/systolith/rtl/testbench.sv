@@ -1,7 +1,7 @@
 // Runs one layer on the core from files and checks every psum, output and code, and the clock of each.
 //
-// +folder=DIR holds, one word a line: layer.txt (the descriptor and the counts, decimal), act.txt, weight.txt, store.txt
-// (binary), and what must come out: psum.txt, out.txt, code.txt (binary), and the clock of each event, decimal, from the
+// +folder=DIR holds, one word a line: layer.txt (the descriptor and the counts, decimal), range.txt (of each oc_tile),
+// act.txt, weight.txt, store.txt (binary), and what must come out: psum.txt, out.txt, code.txt (binary), and the clock of each event, decimal, from the
 // first weight beat that enters the array: psum_time.txt, out_time.txt, and load_, stream_, read_ and write_time.txt
 // (beats into row 0, accesses of the psum memory). +runs=2 runs the layer again as soon as the core is free. +dump=1 writes what came out to psum.log, out.log and code.log as
 // time,value (+dump=2: without the psums), +waves=FILE every signal. The last line on stdout is the verdict: RESULT and then name=number pairs.
@@ -29,7 +29,7 @@ module testbench;
   always #5 clk = !clk;
 
   logic reset = 1;
-  logic act_write = 0, weight_write = 0, store_write = 0, start = 0;
+  logic act_write = 0, weight_write = 0, store_write = 0, range_write = 0, start = 0;
   logic [ACT_AT-1:0] act_at;
   logic [ROWS*ACT_BITS-1:0] act_in;
   logic [WEIGHT_AT-1:0] weight_at;
@@ -37,8 +37,10 @@ module testbench;
   logic [COL_AT-1:0] store_col;
   logic [TILE_AT-1:0] store_at;
   logic [STORE-1:0] store_in;
+  logic [TILE_AT-1:0] range_at;
+  logic [31:0] range_in;
   logic act_signed, saturate, fixed_point, useful, drained;
-  logic [15:0] oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w;
+  logic [15:0] oc_tiles, kernel_h, kernel_w, padded_h, padded_w;
   logic [15:0] out_h, out_w, stride_h, stride_w, dilation_h, dilation_w;
   wire busy, west_load, west_stream, psum_read, psum_write, overrun, psum_valid, out_valid;
   wire [COLS*PSUM_BITS-1:0] psum, out_acc, out_relu;
@@ -70,12 +72,15 @@ module testbench;
       .store_col(store_col),
       .store_at(store_at),
       .store_in(store_in),
+      .range_write(range_write),
+      .range_at(range_at),
+      .range_in(range_in),
       .act_signed(act_signed),
       .saturate(saturate),
       .fixed_point(fixed_point),
       .useful(useful),
       .drained(drained),
-      .shape({oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w,
+      .shape({oc_tiles, kernel_h, kernel_w, padded_h, padded_w,
               out_h, out_w, stride_h, stride_w, dilation_h, dilation_w}),
       .start(start),
       .busy(busy),
@@ -129,7 +134,7 @@ module testbench;
     if (!$value$plusargs("runs=%d", runs)) runs = 1;
     file = opened("layer.txt", "r");
     got = $fscanf(file, "%d %d %d %d %d", act_signed, saturate, fixed_point, useful, drained);
-    got = $fscanf(file, "%d %d %d %d %d %d", oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w);
+    got = $fscanf(file, "%d %d %d %d %d", oc_tiles, kernel_h, kernel_w, padded_h, padded_w);
     got = $fscanf(file, "%d %d %d %d %d %d", out_h, out_w, stride_h, stride_w, dilation_h, dilation_w);
     got = $fscanf(file, "%d %d %d %d %d %d %d", acts, weights, stores, psums, outs, codes_known, limit);
     got = $fscanf(file, "%d %d %d %d %d", events[0], events[1], events[2], events[3], lead);
@@ -155,6 +160,15 @@ module testbench;
     // What the core sees changes between its clock edges: no simulator's order of events can matter.
     repeat (4) @(negedge clk);
     reset = 0;
+    file = opened("range.txt", "r");
+    for (int n = 0; n < int'(oc_tiles); n++) begin
+      got = $fscanf(file, "%b", range_in);
+      range_write = 1;
+      range_at = TILE_AT'(n);
+      @(negedge clk);
+    end
+    range_write = 0;
+    $fclose(file);
     file = opened("act.txt", "r");
     for (int n = 0; n < acts; n++) begin
       got = $fscanf(file, "%b", act_in);

@@ -37,15 +37,21 @@ def go_without(owner: str, options: dict[str, Any]) -> None:
         raise BadInput(f"{owner} goes without {', '.join(given)}")
 
 
-def find_picture(request: OnePicture, progress: Progress) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
-    """uint8 (3, 32, 32), a name for people, and notes on conversions, which are told too."""
-    pixels, source, notes = _picture(request.image, request.data, request.index)
+def find_picture(
+    request: OnePicture, progress: Progress, shape: tuple[int, ...] = (3, 32, 32)
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    """uint8 pixels (3, H, W) of that shape, a name for people, and notes on conversions, which are told too."""
+    if len(shape) != 3 or shape[0] != 3:
+        raise BadInput(f"this network takes {'x'.join(map(str, shape))} bytes, which no picture file holds")
+    pixels, source, notes = _picture(request.image, request.data, request.index, (shape[1], shape[2]))
     for text in notes:
         progress(f"{source}: {text}")
     return pixels, source, notes
 
 
-def _picture(image: Path | None, data: str | None, index: int | None) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+def _picture(
+    image: Path | None, data: str | None, index: int | None, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
     if image is not None and data is not None:
         raise BadInput("expected --image or --data, found both")
     if index is not None and data is None:
@@ -57,10 +63,13 @@ def _picture(image: Path | None, data: str | None, index: int | None) -> tuple[N
         if not 0 <= index < len(pictures):
             raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
         label = pictures.classes[pictures.labels[index]]
+        if pictures.images.shape[2:] != size:
+            raise BadInput(f"{pictures.source} has pictures of 32x32, the network takes {size[0]}x{size[1]}")
         return pictures.images[index], f"{pictures.source} picture {index}, labelled {label}", ()
     if image is None:
-        return read_picture(ASSETS / "cat.png")[0], "the shipped cat.png", ()
-    pixels, notes = read_picture(image)
+        pixels, notes = read_picture(ASSETS / "cat.png", size)
+        return pixels, "the shipped cat.png", notes
+    pixels, notes = read_picture(image, size)
     return pixels, Path(image).name, notes
 
 
@@ -73,17 +82,18 @@ def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]
     if network is not None:
         return network, metadata
     require_extra("torch", "torch", f"{verb} of a model that is not lowered yet (`systolith lower` writes one)")
-    from systolith.frontends.lowering import lower
-    from systolith.models import load
+    if model.endswith(".onnx"):
+        require_extra("onnx", "onnx", f"{verb} of an ONNX file")
+    from systolith.importers.loading import load_any
 
-    trained, run = load(model)
-    return lower(trained).network, dict(run)
+    loaded = load_any(model)
+    return loaded.lower().network, dict(loaded.run)
 
 
 def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
     """The integer network in a model's file, None where it holds none, and the metadata of the run."""
     path = model_path(model)
-    if is_checkpoint(path):
+    if path.suffix == ".onnx" or is_checkpoint(path):
         return None, {}
     file = load_model_file(path)
     return network_of(file, path), dict(file.run)
@@ -105,8 +115,8 @@ def find_layers(network: IntegerNetwork, layer: str) -> dict[str, Conv | Linear]
 
 
 def as_conv(node: Conv | Linear, act: NDArray[np.integer]) -> tuple[Conv, NDArray[np.int16]]:
-    """The layer as the array sees it, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
-    conv = node.as_conv() if isinstance(node, Linear) else node
+    """The layer as the array sees it, without its bias, and its activations, codes (C, H, W) or (F,), as (C, H, W)."""
+    conv = node.as_conv() if isinstance(node, Linear) else node.product()
     return conv, np.ascontiguousarray(act.reshape(*act.shape, *[1] * (3 - act.ndim)).astype(np.int16))
 
 

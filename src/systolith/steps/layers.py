@@ -67,7 +67,7 @@ def layers_of(
     taken = {name: network[name].inputs[0] for name in nodes}
     size = network.values[network.input.name].shape
     nothing = [("", np.zeros(size, dtype=np.uint8))]
-    pictures = list(_pictures(images, data, index, progress)) if executed else nothing
+    pictures = list(_pictures(images, data, index, size, progress)) if executed else nothing
     for folder, pixels in pictures:
         if executed:
             results = execute(network, pixels[None], *taken.values())
@@ -93,7 +93,7 @@ def _widened(spec: ArraySpec, conv: Conv, act: NDArray[np.integer], grow: bool, 
 
 
 def _pictures(
-    images: Sequence[Path], data: str | None, index: str | None, progress: Progress
+    images: Sequence[Path], data: str | None, index: str | None, shape: tuple[int, ...], progress: Progress
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """A name for a folder and the pixels, one a picture."""
     if len(images) > 1:
@@ -105,7 +105,7 @@ def _pictures(
         image = images[0] if images else None
         chosen = [(f"picture{n}", OnePicture(image=image, data=data, index=n)) for n in numbers]
     for name, which in chosen:
-        yield name, find_picture(which, progress)[0]
+        yield name, find_picture(which, progress, shape)[0]
 
 
 def _numbers(text: str) -> list[int]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from systolith.array import ArraySpec
 from systolith.formats import BadInput, IntFormat
+from systolith.network.graph import Pair, Sides, paired
 from systolith.requests.shared import Geometry
 from systolith.vectors.shape import Shape
 
 _REQUIRED = {"channels": ("--channels", "INxOUT", "x"), "size": ("--input", "HxW", "x")}
-_DEFAULTS = {"kernel": "3x3", "padding": "1", "stride": "1", "dilation": "1"}
+_DEFAULTS = {"kernel": "3x3", "stride": "1", "dilation": "1"}
 
 
 def given_geometry(request: Geometry) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def given_geometry(request: Geometry) -> dict[str, Any]:
     return {
         **{"--channels": request.channels, "--input": request.size, "--kernel": request.kernel},
         **{"--padding": request.padding, "--stride": request.stride, "--dilation": request.dilation},
+        "--groups": request.groups,
         "--signed-act": request.signed_act,
     }
 
@@ -51,12 +53,21 @@ def shape_of(
     if most_negative:
         weights = spec.weight_format.lo, spec.weight_format.hi
     channels, size = (_pair(flag, getattr(request, name), x, form) for name, (flag, form, x) in _REQUIRED.items())
-    kernel, padding, stride, dilation = (
+    kernel, stride, dilation = (
         _pair(f"--{name}", getattr(request, name) or default, "x", "a number or AxB")
         for name, default in _DEFAULTS.items()
     )
     act = IntFormat(spec.act_bits, request.signed_act)
-    return Shape(*channels, size, kernel, padding, stride, dilation, act, spec.weight_format, acts, weights)
+    padding = _padding(request.padding or "1")
+    groups = 1 if request.groups is None else request.groups
+    return Shape(*channels, size, kernel, padding, stride, dilation, act, spec.weight_format, acts, weights, groups)
+
+
+def _padding(text: str) -> Pair | Sides:
+    """ "1" or "1x2" as `_pair`, and "0x1x0x1" to all four sides."""
+    if re.fullmatch(r"-?\d{1,6}(x-?\d{1,6}){3}", text.strip().lower()):
+        return paired("--padding", tuple(map(int, text.strip().lower().split("x"))))
+    return _pair("--padding", text, "x", "a number, AxB or TOPxBOTTOMxLEFTxRIGHT")
 
 
 def _pair(flag: str, text: str, between: str, expected: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from systolith.array import ArraySpec
 from systolith.formats import BadInput
 from systolith.network import Conv
-from systolith.network.graph import Pair
+from systolith.network.graph import Pair, sides
 from systolith.stimulus.products import sum_of_products
 from systolith.vectors.shape import Shape
 
@@ -148,8 +148,10 @@ def _visits(g: _Given) -> list[NDArray[np.bool_]]:
     whose psum reaches an output (for a kij that has any)."""
     s = g.shape
     steps, spans = [], []
-    for size, kernel, padding, stride, dilation in zip(s.size, s.kernel, s.padding, s.stride, s.dilation, strict=True):
-        taken = np.arange(0, size + 2 * padding - dilation * (kernel - 1), stride) - padding
+    top, bottom, left, right = sides(s.padding)
+    axes = zip(s.size, s.kernel, ((top, bottom), (left, right)), s.stride, s.dilation, strict=True)
+    for size, kernel, (before, after), stride, dilation in axes:
+        taken = np.arange(0, size + before + after - dilation * (kernel - 1), stride) - before
         counts = [int(((t >= 0) & (t < size)).sum()) for t in (taken + k * dilation for k in range(kernel))]
         # Under one kij the outputs take every stride-th position: consecutive steps, at least so many.
         fewest = min((n for n in counts if n), default=0)
@@ -190,33 +192,44 @@ def _walk(g: _Given) -> Made:
 
 def _worst(g: _Given, sign: int) -> Made:
     s = g.shape
-    weight = g.uniform(s.weight_shape, s.weights).reshape(s.out_channels, s.in_channels, -1)
+    ins, outs = s.group
+    weight = g.uniform(s.weight_shape, s.weights).reshape(s.out_channels, ins, -1)
     best = np.where(sign * weight > 0, s.acts[1], s.acts[0])
     gain = sign * best * weight
     act = np.zeros(s.act_shape, dtype=np.int64)
-    # Everywhere the largest pass of each ic_tile; then, in one output's window, what makes that output largest.
-    for first in range(0, s.in_channels, g.spec.rows):
-        tile = slice(first, first + g.spec.rows)
-        passes = gain[:, tile].sum(1)
+    # Everywhere the largest pass of each ic_tile, of each group in it; then, in one output's window, what makes that
+    # output largest.
+    begins = sorted({*range(0, s.in_channels, g.spec.rows), *range(0, s.in_channels, ins)})
+    for first, last in zip(begins, [*begins[1:], s.in_channels], strict=True):
+        group = first // ins
+        ocs, ics = slice(group * outs, (group + 1) * outs), slice(first - group * ins, last - group * ins)
+        passes = gain[ocs, ics].sum(1)
         oc, kij = np.unravel_index(int(passes.argmax()), passes.shape)
-        act[tile] = best[oc, tile, kij, None, None]
+        act[first:last] = best[ocs, ics][oc, :, kij, None, None]
     i, j, inside = s.windows(g.spec)
     outputs = gain.sum(1) @ inside.astype(np.int64)
     oc, onij = np.unravel_index(int(outputs.argmax()), outputs.shape)
     kijs = np.flatnonzero(inside[:, onij])
-    act[:, i[kijs, onij], j[kijs, onij]] = best[oc, :, kijs].T
+    act[s.reads[oc][:, None], i[kijs, onij], j[kijs, onij]] = best[oc, :, kijs].T
     note = f"random weights, activations chosen from them: output oc {oc}, onij {onij} is {sign * int(outputs.max())}"
     yield g.case(act, weight.reshape(s.weight_shape), note)
 
 
+def _alike(g: _Given) -> str:
+    """The output channels whose groups the tiles cut as they cut the first one, in words."""
+    ins, outs = g.shape.group
+    cut = g.shape.groups > 1 and ins % g.spec.rows and g.spec.rows % ins
+    return f"output channels 0-{outs - 1}" if cut else "every channel"
+
+
 def _extreme(g: _Given, one_pass: bool, sign: int, beyond: int) -> Made:
-    s, fmt = g.shape, g.spec.psum_format
+    s, fmt, ins = g.shape, g.spec.psum_format, g.shape.group[0]
     target = (fmt.hi if sign > 0 else fmt.lo) + sign * beyond
     a, w = max(((a, w) for a in s.acts for w in s.weights), key=lambda pair: sign * pair[0] * pair[1])
     i, j, inside = s.windows(g.spec)
     onij = int(inside.sum(0).argmax())
     kijs = np.flatnonzero(inside[:, onij])[: 1 if one_pass else None]
-    channels = np.arange(min(s.in_channels, g.spec.rows) if one_pass else s.in_channels)
+    channels = np.arange(min(ins, g.spec.rows) if one_pass else ins)  # of each group
     # Row by row, the passes in turn: an accumulated extreme comes about in the accumulation, not in one pass.
     channels = channels[np.lexsort((channels // g.spec.rows, channels % g.spec.rows))]
     places = [(ic, kij) for ic in channels for kij in kijs]
@@ -233,21 +246,25 @@ def _extreme(g: _Given, one_pass: bool, sign: int, beyond: int) -> Made:
     act = np.zeros(s.act_shape, dtype=np.int64)
     weight = np.zeros((*s.weight_shape[:2], inside.shape[0]), dtype=np.int64)
     for (ic, kij), (x, y) in zip(places, products, strict=False):
-        act[ic, i[kij, onij], j[kij, onij]] = x * np.sign(a)
+        act[ic::ins, i[kij, onij], j[kij, onij]] = x * np.sign(a)
         weight[:, ic, kij] = y * np.sign(w)
     what = "one pass's psum" if one_pass else "the sum over passes"
-    yield g.case(act, weight.reshape(s.weight_shape), f"{what} is {target} in every channel at onij {onij}")
+    yield g.case(act, weight.reshape(s.weight_shape), f"{what} is {target} in {_alike(g)} at onij {onij}")
 
 
 def _cancel(g: _Given) -> Made:
     s = g.shape
+    if s.groups > 1 and s.group[0] == 1:
+        yield LeftOut(g.name, "a column adds one product a pass: there is nothing to cancel")
+        return
     both = [span[0] < 0 < span[1] for span in (s.weights, s.acts)]
     if not any(both):
         yield LeftOut(g.name, "every product has the same sign")
         return
     row = np.arange(s.in_channels) % g.spec.rows
     turn, unit = 1 - 2 * (row % 2), [1 if span[1] else -1 for span in (s.acts, s.weights)]
-    weight = np.broadcast_to((turn if both[0] else np.ones_like(turn))[:, None, None] * unit[1], s.weight_shape)
+    turned = (turn if both[0] else np.ones_like(turn))[s.reads, None, None] * unit[1]
+    weight = np.broadcast_to(turned, s.weight_shape)
     visits = _visits(g)
     for n, visit in enumerate(visits):
         below = np.zeros_like(visit)
@@ -280,16 +297,16 @@ def _unit(g: _Given, sign: int) -> Made:
         yield LeftOut(g.name, f"no product of these codes is {sign}")
         return
     act, weight = np.zeros(s.act_shape, dtype=np.int64), np.zeros(s.weight_shape, dtype=np.int64)
-    act[0], kij = pairs[0][0], int(s.windows(g.spec)[2].sum(1).argmax())
+    act[:: s.group[0]], kij = pairs[0][0], int(s.windows(g.spec)[2].sum(1).argmax())
     weight.reshape(*s.weight_shape[:2], -1)[:, 0, kij] = pairs[0][1]
     yield g.case(act, weight, f"every output is {sign} or 0: the thresholds of a ReLU")
 
 
 def _turn(g: _Given, lowest: bool) -> Made:
-    s, target = g.shape, -g.spec.psum_format.lo if lowest else 1
+    s, target, ins = g.shape, -g.spec.psum_format.lo if lowest else 1, g.shape.group[0]
     i, j, inside = s.windows(g.spec)
     onij = int(inside.sum(0).argmax())
-    tiles = -(-s.in_channels // g.spec.rows)
+    tiles = -(-ins // g.spec.rows)  # of each group
     passes = [(kij, tile) for kij in np.flatnonzero(inside[:, onij]) for tile in range(tiles)]
     half = len(passes) // 2
     act = np.zeros(s.act_shape, dtype=np.int64)
@@ -298,16 +315,16 @@ def _turn(g: _Given, lowest: bool) -> Made:
         a, w = max(((a, w) for a in s.acts for w in s.weights), key=lambda pair: sign * pair[0] * pair[1])
         # Row by row, the passes in turn: none overflows by itself.
         lanes = ((row, kij, tile) for row in range(g.spec.rows) for kij, tile in part)
-        places = [(ic, kij) for row, kij, tile in lanes if (ic := tile * g.spec.rows + row) < s.in_channels]
+        places = [(ic, kij) for row, kij, tile in lanes if (ic := tile * g.spec.rows + row) < ins]
         reach = max(0, sign * a * w) * len(places)
         products = sum_of_products(size, len(places), abs(a), abs(w)) if reach >= size else None
         if products is None:
             yield LeftOut(g.name, f"{sign * size} is out of reach in half of the passes")
             return
         for (ic, kij), (x, y) in zip(places, products, strict=False):
-            act[ic, i[kij, onij], j[kij, onij]] = x * np.sign(a)
+            act[ic::ins, i[kij, onij], j[kij, onij]] = x * np.sign(a)
             weight[:, ic, kij] = y * np.sign(w)
-    note = f"the sum over passes is {-target}, and then 1, in every channel at onij {onij}"
+    note = f"the sum over passes is {-target}, and then 1, in {_alike(g)} at onij {onij}"
     yield g.case(act, weight.reshape(s.weight_shape), note)
 
 

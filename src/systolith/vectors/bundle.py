@@ -22,7 +22,7 @@ from systolith.array.psums import all_psums, psum_shape
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
-from systolith.network.graph import require_act
+from systolith.network.graph import paired, require_act
 from systolith.store import atomic_folder, sha256_of
 from systolith.vectors.layout import Layout, VectorFile, orders, sources, vector_files
 from systolith.vectors.layout_file import find_layout, layout_from, to_plain
@@ -128,6 +128,7 @@ def _settings(mapping: Mapping) -> dict[str, NDArray[np.integer]]:
         "padding": np.array(conv.padding),
         "stride": np.array(conv.stride),
         "dilation": np.array(conv.dilation),
+        "groups": np.array(conv.groups),
     }
 
 
@@ -152,6 +153,7 @@ def manifest_of(
             "stride": list(conv.stride),
             "padding": list(conv.padding),
             "dilation": list(conv.dilation),
+            "groups": conv.groups,
             "input": [mapping.height, mapping.width],
             "output": list(mapping.output_shape),
         },
@@ -216,16 +218,12 @@ def _read(folder: Path) -> tuple[Mapping, dict[str, NDArray[Any]], dict[str, Any
         sizes = {n: int(t[n]) for n in ("rows", "cols", "act_bits", "weight_bits", "psum_bits")}
         array = manifest["array"]
         spec = ArraySpec(**sizes, dataflow=array["dataflow"], overflow=array["overflow"])
-        stride, padding, dilation = ((int(t[n][0]), int(t[n][1])) for n in ("stride", "padding", "dilation"))
-        conv = Conv(
-            manifest["layer"]["name"],
-            t["weight"],
-            IntFormat(spec.act_bits, signed),
-            spec.weight_format,
-            stride,
-            padding,
-            dilation,
-        )
+        manifest["layer"].setdefault("groups", 1)  # as bundles were before there were any
+        stride, dilation = ((int(t[n][0]), int(t[n][1])) for n in ("stride", "dilation"))
+        padding = paired(TENSORS, tuple(int(n) for n in t["padding"]))
+        groups = int(t["groups"]) if "groups" in t else 1
+        formats = IntFormat(spec.act_bits, signed), spec.weight_format
+        conv = Conv(manifest["layer"]["name"], t["weight"], *formats, stride, padding, dilation, groups)
         require_act(conv, t["act"])
         arrays = {name: t[name] for name in ("act", "weight", "psum", "out") if name in t}
         for name in ("psum", "out"):

@@ -10,10 +10,12 @@
     tokens = ["col", "row"]              # three header lines without white space; or header = ["free", "lines"]
 
 Any axis may stand in the name, the lines or the lanes. One that stands nowhere must have length 1.
+A grouped layer has no files, and in others no lines, of passes that are not made.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Iterator
@@ -176,6 +178,7 @@ class VectorFile:
         fmt: of a lane.
         style: how a word becomes characters.
         header: lines before the words.
+        kept: bool, of the lines' axes, which lines there are; None for all.
     """
 
     spec: FileSpec
@@ -185,21 +188,28 @@ class VectorFile:
     fmt: IntFormat
     style: Style
     header: tuple[str, ...]
+    kept: NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Lines and lanes."""
-        return prod(self.values.shape[: self.line_axes]), prod(self.values.shape[self.line_axes :])
+        lines = prod(self.values.shape[: self.line_axes]) if self.kept is None else int(self.kept.sum())
+        return lines, prod(self.values.shape[self.line_axes :])
 
     @property
     def words(self) -> NDArray[np.integer]:
         """All of it: (lines, lanes), lane 0 first."""
-        return self.values.reshape(self.shape)
+        words = self.values.reshape(-1, self.shape[1])
+        return words if self.kept is None else words[self.kept.reshape(-1)]
 
     def blocks(self, most: int = 1 << 15) -> Iterator[NDArray[np.integer]]:
         """`words` in order, at most so many lines at a time."""
-        for block in tensors.blocks(self.values, self.line_axes, most):
-            yield block.reshape(-1, self.shape[1])
+        pieces = tensors.blocks(self.values, self.line_axes, most)
+        if self.kept is None:
+            yield from (piece.reshape(-1, self.shape[1]) for piece in pieces)
+            return
+        for piece, kept in zip(pieces, tensors.blocks(self.kept, self.line_axes, most), strict=True):
+            yield piece.reshape(-1, self.shape[1])[kept.reshape(-1)]
 
     def encode(self) -> Iterator[bytes]:
         """The file's content, in pieces; `BadInput` if a value does not fit its lane."""
@@ -239,8 +249,11 @@ def lane_format(spec: FileSpec, mapping: Mapping) -> IntFormat:
 def spec_files(layout: Layout, spec: FileSpec, mapping: Mapping, source: NDArray[np.integer]) -> Iterator[VectorFile]:
     """The files of one tensor, from its source array (values, or places)."""
     value, names = tensors.view(spec.tensor, mapping, source, spec.axes)
+    made = tensors.made(spec.tensor, mapping, spec.axes)
     for axis, count in spec.first.items():
         value = value[(slice(None),) * names.index(axis) + (slice(count),)]
+        if made is not None:
+            made = made[0][(slice(None),) * made[1].index(axis) + (slice(count),)], made[1]
     if spec.tensor == "address":
         value = value + spec.offset
     elif spec.relu:
@@ -249,13 +262,18 @@ def spec_files(layout: Layout, spec: FileSpec, mapping: Mapping, source: NDArray
     files, style = spec.axes_of_files, Style(spec.radix, spec.container)
     counts = {axis: value.shape[names.index(axis)] for axis in files}
     seen: set[str] = set()
-    for index, values in tensors.arrange(where, value, names, files, list(spec.lines), list(spec.lanes)):
+    terms = files, list(spec.lines), list(spec.lanes)
+    there = itertools.repeat(None) if made is None else (kept for _, kept in tensors.arrange(where, *made, *terms))
+    for (index, values), one in zip(tensors.arrange(where, value, names, *terms), there, strict=False):
+        kept = None if one is None else np.asarray(one.reshape(*one.shape[: len(spec.lines)], -1).any(-1))
+        if kept is not None and not kept.any():
+            continue
         name = spec.file_name(index, counts)
         if name in seen:
             raise BadInput(f"{where}: two files would be called {name}")
         seen.add(name)
         header = header_lines(spec, prod(values.shape[len(spec.lines) :]))
-        yield VectorFile(spec, name, values, len(spec.lines), fmt, style, header)
+        yield VectorFile(spec, name, values, len(spec.lines), fmt, style, header, kept)
 
 
 def vector_files(result: ArrayResult, layout: Layout) -> Iterator[VectorFile]:

@@ -81,15 +81,19 @@ class Size:
 def first_tiles(conv: Conv, act: NDArray[np.integer], rows: int, cols: int, tiles: Pair) -> tuple[Conv, NDArray]:
     """The layer of the first `tiles` = (input, output) channel tiles alone, and its activations.
 
-    It is a layer of its own: its outputs are the sums of the input tiles that are left.
+    It is a layer of its own: its outputs are the sums of the input tiles that are left. Of a grouped layer it has whole
+    groups, as many as the tiles hold; where they hold none, that part of the first one.
     """
     if min(tiles) < 1:
         raise BadInput(f"tiles {tiles[0]}x{tiles[1]}: expected at least one input and one output tile")
     ics, ocs = min(conv.in_channels, tiles[0] * rows), min(conv.out_channels, tiles[1] * cols)
     if (ics, ocs) == (conv.in_channels, conv.out_channels):
         return conv, act
+    outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    groups = min(ocs // outs, ics // ins)
+    ocs, ics = (groups * outs, groups * ins) if groups else (min(ocs, outs), min(ics, ins))
     name = f"{conv.name} (channels 0-{ics - 1} -> 0-{ocs - 1} of {conv.in_channels} -> {conv.out_channels})"
-    return replace(conv, name=name, weight=conv.weight[:ocs, :ics]), act[:ics]
+    return replace(conv, name=name, weight=conv.weight[:ocs, :ics], groups=max(1, groups)), act[:ics]
 
 
 def predict(
@@ -108,7 +112,7 @@ def predict(
     for file in files_of(mapping, zeros, layout, _zeros(psum_dtype(mapping), _windowed_shape(mapping))):
         sizes[file.name] = encoded_size(file.shape, file.fmt, file.header, file.style)
     arrays = psums.of(mapping, zeros)
-    sizes["tensors.npz"] = sum(a.nbytes + _MEMBER for a in arrays.values()) + 8 * _MEMBER
+    sizes["tensors.npz"] = sum(a.nbytes + _MEMBER for a in arrays.values()) + 9 * _MEMBER
     sums = dict.fromkeys(sizes, "0" * 64)
     shapes = {name: list(array.shape) for name, array in arrays.items()}
     sizes["manifest.json"] = len(json.dumps(manifest_of(mapping, layout, sums, shapes), indent=1)) + 1
@@ -141,10 +145,11 @@ def stream_bundle(
     cols = mapping.spec.cols
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
         out[oc_tile * cols : (oc_tile + 1) * cols] = accumulate(mapping, block, oc_tile)
+        made = mapping.ic_range(oc_tile)  # the files begin as zeros
         if whole.array.size:
-            whole.array[:, oc_tile] = block
+            whole.array[made, oc_tile] = block
         if windows.array.size:
-            windows.array[:, oc_tile] = windowed(mapping, block[:, None])[:, 0]
+            windows.array[made, oc_tile] = windowed(mapping, block[:, None])[:, 0]
         release()
     given = {
         "act": act,

@@ -15,18 +15,23 @@ the *places* of values when files are read back (`places` of `read.py`): reading
 | `out_os` | fold, pixel; otile, col (or oc) | |
 
 `ic` is `itile*rows + row` without the lanes that have no channel, `oc` the same of `otile*cols + col`.
+
+Of a grouped layer there are weights and psums of the passes that are made alone: a line of others stands in no file
+(`made`), and there is no file of such lines. Output stationary, `ic` counts all input channels, and a weight from one
+group to another is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import Mapping
+from systolith.array.mapping import on_diagonal
 from systolith.formats import BadInput
 
 Ints = NDArray[np.integer]
@@ -46,8 +51,8 @@ AXES = {
 
 SOURCES = {"act": "act", "weight": "weight", "psum": "psum", "out": "out"}
 SOURCES |= {"act_os": "act", "weight_os": "weight", "out_os": "out"}
-"""The array that each tensor is made of: activations (C, H, W), weights (O, C, KH, KW), psums
-(ic_tile, oc_tile, kij, nij, col), outputs (O, OH, OW). `address` is made of the geometry alone."""
+"""The array that each tensor is made of: activations (C, H, W), weights (O, C/groups, KH, KW),
+psums (ic_tile, oc_tile, kij, nij, col), outputs (O, OH, OW). `address` is made of the geometry alone."""
 
 
 def folds(mapping: Mapping) -> int:
@@ -89,15 +94,33 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
         value = _tiled(steps.transpose(2, 0, 1), folds(mapping), spec.rows)
         names = ["fold", "pixel", "ic", "kij"]
     elif tensor == "weight_os":
-        flat = source.reshape(conv.out_channels, conv.in_channels, -1)
+        flat = on_diagonal(source, conv.groups).reshape(conv.out_channels, conv.in_channels, -1)
         value, names = _tiled(flat, mapping.oc_tiles, spec.cols), ["otile", "col", "ic", "kij"]
     else:
         pixels = _tiled(source.reshape(len(source), -1).T, folds(mapping), spec.rows)
         lanes = _tiled(np.moveaxis(pixels, -1, 0), mapping.oc_tiles, spec.cols)
         value, names = lanes, ["otile", "col", "fold", "pixel"]
+    return _merged(mapping, value, names, axes)
+
+
+def made(tensor: str, mapping: Mapping, axes: set[str]) -> tuple[NDArray[np.bool_], list[str]] | None:
+    """Of which weights or psums a pass is made, with the dimensions of `view`; None where all are."""
+    if tensor not in ("weight", "psum") or mapping.made.all():
+        return None
+    inner, sizes = ["col", "row"], (mapping.spec.cols, mapping.spec.rows)
+    if tensor == "psum":
+        windows = "onij" in axes
+        inner = ["onij" if windows else "nij", "col"]
+        sizes = (mapping.onijs if windows else mapping.nijs, mapping.spec.cols)
+    value = np.broadcast_to(mapping.made[:, :, None, None, None], (*mapping.made.shape, mapping.kijs, *sizes))
+    return _merged(mapping, value, ["itile", "otile", "kij", *inner], axes)
+
+
+def _merged(mapping: Mapping, value: NDArray[Any], names: list[str], axes: set[str]) -> tuple[NDArray[Any], list[str]]:
+    """Tiles and lanes as channels, where `axes` names those."""
     for merged, outer, inner, count in (
-        ("ic", "itile", "row", conv.in_channels),
-        ("oc", "otile", "col", conv.out_channels),
+        ("ic", "itile", "row", mapping.conv.in_channels),
+        ("oc", "otile", "col", mapping.conv.out_channels),
     ):
         if merged in axes and outer in names:
             value, names = _merge(value, names, (outer, inner), merged, count)
@@ -118,7 +141,9 @@ def _tiled(values: Ints, tiles: int, size: int) -> Ints:
     return padded.reshape(tiles, size, *values.shape[1:])
 
 
-def _merge(value: Ints, names: list[str], parts: tuple[str, str], merged: str, count: int) -> tuple[Ints, list[str]]:
+def _merge(
+    value: NDArray[Any], names: list[str], parts: tuple[str, str], merged: str, count: int
+) -> tuple[NDArray[Any], list[str]]:
     """The two axes as one of `count` channels, first."""
     rest = [name for name in names if name not in parts]
     ordered = value.transpose([names.index(name) for name in (*parts, *rest)])
@@ -131,8 +156,8 @@ def base(term: str) -> str:
 
 
 def arrange(
-    where: str, value: Ints, names: list[str], files: list[str], lines: list[str], lanes: list[str]
-) -> Iterator[tuple[dict[str, int], Ints]]:
+    where: str, value: NDArray[Any], names: list[str], files: list[str], lines: list[str], lanes: list[str]
+) -> Iterator[tuple[dict[str, int], NDArray[Any]]]:
     """One file after another: its index by axis, and its values, a view: the axes of the lines, then of the lanes.
 
     Args:
@@ -177,7 +202,7 @@ def picked(values: NDArray[Number], addresses: NDArray[np.int64], axis: int) -> 
     return picked
 
 
-def blocks(value: Ints, axes: int, most: int) -> Iterator[Ints]:
+def blocks(value: NDArray[Any], axes: int, most: int) -> Iterator[NDArray[Any]]:
     """Views of consecutive parts, which cut only the first `axes` axes: at most `most` indices of these a part."""
     lengths = value.shape[:axes]
     if not axes:

@@ -37,13 +37,16 @@ module core #(
     input  logic [          COL_AT-1:0] store_col,
     input  logic [         TILE_AT-1:0] store_at,
     input  logic [           STORE-1:0] store_in,
+    input  logic                        range_write,
+    input  logic [         TILE_AT-1:0] range_at,      // oc_tile
+    input  logic [                31:0] range_in,      // its first and, in the upper half, its last ic_tile
     // The descriptor; it stays while the layer runs.
     input  logic                        act_signed,
     input  logic                        saturate,
     input  logic                        fixed_point,
     input  logic                        useful,
     input  logic                        drained,
-    input  logic [           12*16-1:0] shape,         // of the layer, as walk.sv takes it apart
+    input  logic [           11*16-1:0] shape,         // of the layer, as walk.sv takes it apart
     input  logic                        start,
     output logic                        busy,          // until the last output has come
     // What happens, for those who watch.
@@ -100,7 +103,13 @@ module core #(
     else count <= '0;
   end
 
-  wire [15:0] unused_tile;
+  // The ic_tiles of each oc_tile; both walks look them up.
+  logic [31:0] ranges[OC_TILES];
+  wire [15:0] tile_in, tile_out;
+  wire [31:0] range_reading = ranges[TILE_AT'(tile_in)];
+  wire [31:0] range_placing = ranges[TILE_AT'(tile_out)];
+  always_ff @(posedge clk) if (range_write) ranges[range_at] <= range_in;
+
   wire [PSUM_AT-1:0] unused_onij;
   wire unused_needed, unused_first, unused_last;
   walk #(
@@ -112,7 +121,9 @@ module core #(
       .step(state == STREAM),
       .useful(useful),
       .shape(shape),
-      .oc_tile(unused_tile),
+      .first_tile(range_reading[15:0]),
+      .last_tile(range_reading[31:16]),
+      .oc_tile(tile_in),
       .act_at(stream_at),
       .onij(unused_onij),
       .needed(unused_needed),
@@ -164,10 +175,9 @@ module core #(
   // Psums come out in the order in which positions went in.
   wire needed, first, last;
   wire [PSUM_AT-1:0] onij;
-  wire [15:0] tile_out;
   wire [ACT_AT-1:0] unused_at;
   wire unused_pass;
-  wire unused = &{1'b0, tile_out};  // its upper bits
+  wire unused = &{1'b0, tile_in, tile_out};  // their upper bits
   walk #(
       .ACT_AT(ACT_AT),
       .PSUM_AT(PSUM_AT)
@@ -177,6 +187,8 @@ module core #(
       .step(psum_valid),
       .useful(useful),
       .shape(shape),
+      .first_tile(range_placing[15:0]),
+      .last_tile(range_placing[31:16]),
       .oc_tile(tile_out),
       .act_at(unused_at),
       .onij(onij),

@@ -1,5 +1,6 @@
 // The order of a layer: for each oc_tile, kij, ic_tile (a pass) every position that is streamed. One step a clock.
 //
+// An oc_tile takes the ic_tiles `first_tile` to `last_tile`: all of them, or of a grouped layer those of its groups.
 // Of the padded map either all positions nij are streamed, or (useful) only those that an output needs under this kij.
 // Two walks run in a core: one reads activations, the other, a few clocks later, finds the place of each psum.
 module walk #(
@@ -10,7 +11,9 @@ module walk #(
     input  logic          restart,
     input  logic          step,
     input  logic          useful,
-    input  logic [12*16-1:0] shape,  // twelve numbers of 16 bits, see below
+    input  logic [11*16-1:0] shape,  // eleven numbers of 16 bits, see below
+    input  logic [  15:0] first_tile,  // of this oc_tile
+    input  logic [  15:0] last_tile,
     output logic [  15:0] oc_tile,
     output logic [ACT_AT-1:0] act_at,   // ic_tile*Np + nij
     output logic [PSUM_AT-1:0] onij,     // of the output that takes this psum, if `needed`
@@ -20,12 +23,13 @@ module walk #(
     output logic          pass_end,
     output logic          layer_end
 );
-  wire [15:0] oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w;
+  wire [15:0] oc_tiles, kernel_h, kernel_w, padded_h, padded_w;
   wire [15:0] out_h, out_w, stride_h, stride_w, dilation_h, dilation_w;
-  assign {oc_tiles, ic_tiles, kernel_h, kernel_w, padded_h, padded_w,
+  assign {oc_tiles, kernel_h, kernel_w, padded_h, padded_w,
           out_h, out_w, stride_h, stride_w, dilation_h, dilation_w} = shape;
 
-  logic [15:0] ic_tile, ki, kj;
+  logic [15:0] past, ki, kj;  // ic_tiles past the first one
+  wire [15:0] ic_tile = first_tile + past;
   logic [15:0] i, j;  // position in the padded map
   logic [15:0] oi, oj;  // the next output row and column to be met
   logic [15:0] want_i, want_j;  // where
@@ -39,10 +43,10 @@ module walk #(
 
   wire row_end = useful ? oj == out_w - 1'b1 : j == padded_w - 1'b1;
   wire map_end = row_end && (useful ? oi == out_h - 1'b1 : i == padded_h - 1'b1);
-  wire tile_end = ic_tile == ic_tiles - 1'b1;
+  wire tile_end = ic_tile == last_tile;
   wire kj_end = kj == kernel_w - 1'b1;
   wire ki_end = ki == kernel_h - 1'b1;
-  assign first = ic_tile == 0 && ki == 0 && kj == 0;
+  assign first = past == 0 && ki == 0 && kj == 0;
   assign last = tile_end && kj_end && ki_end;
   assign pass_end = map_end;
   assign layer_end = map_end && last && oc_tile == oc_tiles - 1'b1;
@@ -56,7 +60,7 @@ module walk #(
   always_ff @(posedge clk) begin
     if (restart) begin
       oc_tile <= '0;
-      ic_tile <= '0;
+      past <= '0;
       ki <= '0;
       kj <= '0;
       i <= '0;
@@ -67,7 +71,7 @@ module walk #(
       want_j <= '0;
     end else if (step) begin
       if (map_end) begin
-        ic_tile <= tile_end ? '0 : ic_tile + 1'b1;
+        past <= tile_end ? '0 : past + 1'b1;
         kj <= next_kj;
         ki <= next_ki;
         if (last) oc_tile <= oc_tile + 1'b1;
