@@ -140,9 +140,9 @@ def test_a_pt2e_export(tmp_path: Path) -> None:
     path = pt2e(tmp_path)
     foreign = import_onnx(path)
     lowered = lower(foreign.model, foreign.size)
-    found = compare_with_onnxruntime(path, foreign, lowered, PIXELS[:, :, :16, :16])
+    found = compare_with_onnxruntime(path, foreign, lowered, PIXELS[:255, :, :16, :16])  # batches of 4
     assert found.holds, found.unexplained
-    assert sum(compared for compared, _ in found.counts.values()) == 256 * (3 * 256 + 8 * 256 + 8 * 64 + 8)
+    assert sum(compared for compared, _ in found.counts.values()) == 255 * (3 * 256 + 8 * 256 + 8 * 64 + 8)
     # The last layer has a scale a channel: its accumulators are answers, and name no class.
     assert not lowered.network.classifies
 
