@@ -153,7 +153,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     return VerifyReport(
         holds=failed is None,
         verdict=verdict,
-        model=request.model,
+        model=loaded.name,
         network=f"{given}" if given else "in the model file" if own is not None else "lowered now",
         executor=request.executor,
         pictures=pictures,
