@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import systolith as sl
+from importers.qdq_files import save_qdq
 from systolith.store import ASSETS
 
 
@@ -21,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "pictures" / split / "cat").mkdir(parents=True)
         for i in range(count):
             shutil.copy(ASSETS / "cat.png", tmp_path / "pictures" / split / "cat" / f"{i}.png")
+    save_qdq(tmp_path / "resnet_qdq.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -56,7 +56,8 @@ def public_names() -> str:
         lines += ["      show_root_heading: false", "      skip_local_inventory: true"]
         lines += [""]
         if home.startswith("systolith.flows."):
-            lines += [*_arguments(getattr(verbs, f"{name.capitalize()}Request")), ""]
+            verb = name.removesuffix("_model")  # `import` is no name for a function
+            lines += [*_arguments(getattr(verbs, f"{verb.capitalize()}Request")), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -29,8 +29,8 @@ def again(network: IntegerNetwork, path: Path) -> IntegerNetwork:
     from systolith.frontends.lowering import lower
     from systolith.importers.importing import import_onnx
 
-    equalities, _ = export_network(job(network), "qonnx", path, False)
-    assert all(e.holds for e in equalities), [str(e) for e in equalities if not e.holds]
+    done = export_network(job(network), "qonnx", path, False)
+    assert done.holds, done.verdict
     foreign = import_onnx(path)
     assert foreign.kind == "QONNX"
     return lower(foreign.model, foreign.size).network

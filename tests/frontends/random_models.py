@@ -271,7 +271,9 @@ class RandomNet(nn.Module):
     def add(self) -> None:
         at = self.pick("map", "pooled")
         shape = self.results[at].shape
-        others = [i for i, x in enumerate(self.results) if x.shape == shape and self.kinds[i] != "pixels"]
+        others = [
+            i for i, x in enumerate(self.results) if x.shape == shape and self.kinds[i] not in ("pixels", "padded")
+        ]
         self.put(QuantAdd(self.bits()), at, int(self.rng.choice(others)), kind="map")
 
     def same(self) -> None:
@@ -296,7 +298,7 @@ class RandomNet(nn.Module):
     def drop_unused(self) -> None:
         needed = set(getattr(self, "answers", ())) or {len(self.program)}
         for at in range(len(self.program), 0, -1):
-            operation, taken = self.program[at - 1]
+            _, taken = self.program[at - 1]
             if at in needed:
                 needed.update(taken)
                 continue

@@ -239,6 +239,15 @@ def test_one_of_each_is_turned_and_answers_the_same() -> None:
     assert not torch.equal(quantized.train()(x), quantized(x))
 
 
+@pytest.mark.parametrize("how", [{}, {"per_channel": True, "pixels": 128}, {"scale": "po2", "rounding": "up"}])
+def test_one_of_each_is_its_integers(how: dict[str, Any]) -> None:
+    torch.manual_seed(2)
+    quantized, _ = sl.quantize(settled(Everything(), 18, 16), **how)
+    x = batch(16, 18, 16)
+    sl.calibrate(quantized, x)
+    require_equal(quantized.eval(), x[:6].numpy())
+
+
 def test_adds_are_named_where_they_stand() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

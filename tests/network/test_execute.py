@@ -15,7 +15,7 @@ from systolith.formats import BadInput, IntFormat
 from systolith.network import IntegerNetwork, Step, execute_codes
 from systolith.network import execute as module
 from systolith.network.execute import answer, classify, execute, plan
-from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear
+from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds
 

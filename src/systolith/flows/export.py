@@ -52,20 +52,16 @@ def export(request: ExportRequest) -> ExportReport:
         (True, ('vgg16.npz',))
     """
     job, notes = job_of(request.model, request.form, request.progress)
-    equalities, how = export_network(job, request.form, Path(request.out), request.force)
-    failed = next((e for e in equalities if not e.holds), None)
-    compared = sum(e.compared for e in equalities)
+    done = export_network(job, request.form, Path(request.out), request.force)
     return ExportReport(
-        holds=failed is None,
-        verdict=f"equal: {compared:,} integers, {how}"
-        if failed is None
-        else f"NOT EQUAL: {failed.name}: {failed}"[:190],
+        holds=done.holds,
+        verdict=done.verdict,
         notes=notes,
         model=request.model,
         form=request.form,
         images=PICTURES,
-        how=how,
-        equalities=tuple(equalities),
+        how=done.how,
+        equalities=done.equalities,
         without_fixed_point=without_fixed_point(job.network) if request.form in ("npz", "c") else {},
-        files=(str(request.out),) if failed is None else (),
+        files=(str(request.out),) if done.holds else (),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from systolith.equality import Equality
@@ -62,18 +63,19 @@ def import_model(request: ImportRequest) -> ImportReport:
         ('QDQ', True)
     """
     require_extra("torch", "torch", "import")
-    if request.file.suffix == ".onnx":
+    file, out = Path(request.file), None if request.out is None else Path(request.out)
+    if file.suffix == ".onnx":
         require_extra("onnx", "onnx", "import of an ONNX file")
     from systolith.frontends.verify import by_plan, compare_pictures, prove
     from systolith.importers.loading import load_any
     from systolith.network.execute import plan
 
-    if request.out is not None and (request.out.is_dir() or (request.out.exists() and not request.force)):
-        raise BadInput(f"{request.out}: exists already; --force replaces a file")
+    if out is not None and (out.is_dir() or (out.exists() and not request.force)):
+        raise BadInput(f"{out}: exists already; --force replaces a file")
     mean, std = (_numbers(flag, text) for flag, text in (("--mean", request.mean), ("--std", request.std)))
-    loaded = load_any(str(request.file), mean, std, request.weight_bits, request.act_bits)
+    loaded = load_any(str(file), mean, std, request.weight_bits, request.act_bits)
     if loaded.foreign is None:
-        raise BadInput(f"{request.file}: a model of systolith's own; `systolith lower` makes integers of it")
+        raise BadInput(f"{file}: a model of systolith's own; `systolith lower` makes integers of it")
     for note in loaded.notes:
         request.progress(note)
     lowered = loaded.lower()
@@ -89,16 +91,16 @@ def import_model(request: ImportRequest) -> ImportReport:
         require_extra("onnxruntime", "onnx", "import of a QDQ file")
         from systolith.importers.original import compare_with_onnxruntime
 
-        original = compare_with_onnxruntime(request.file, loaded.foreign, lowered, pixels)
+        original = compare_with_onnxruntime(file, loaded.foreign, lowered, pixels)
         runtime, ties = original.equalities, tuple(map(str, original.ties))
         holds = holds and original.holds
-    if request.out is not None and holds:
-        save_network(request.out, network, loaded.run)
+    if out is not None and holds:
+        save_network(out, network, loaded.run)
     return ImportReport(
         holds=holds,
         verdict=_verdict(holds, equalities, runtime, len(ties), len(pixels)),
         notes=loaded.notes,
-        file=str(request.file),
+        file=str(file),
         kind=loaded.foreign.kind,
         steps=tuple(dict(zip(NODE_HEADINGS, row, strict=True)) for row in network.table()),
         images=len(pixels),
@@ -106,7 +108,7 @@ def import_model(request: ImportRequest) -> ImportReport:
         equalities=equalities,
         runtime=runtime,
         ties=ties,
-        files=(str(request.out),) if request.out is not None and holds else (),
+        files=(str(out),) if out is not None and holds else (),
         network=network,
     )
 

@@ -19,7 +19,8 @@ from systolith.network.graph import Add, Flatten, Requantize, Upsample
 from systolith.network.requantize import Thresholds, prove_thresholds
 from systolith.requests.option import Progress
 from systolith.steps.common import find_network, require_extra
-from systolith.store import atomic_file, atomic_folder, load_model_file, model_path
+from systolith.steps.predict import integers_only
+from systolith.store import atomic_file, atomic_folder, model_path
 
 PICTURES = 4
 AXES = ("picture", "channel", "i", "j")
@@ -42,6 +43,23 @@ class Job:
     progress: Progress
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What was compared, how the file was read back, and whether it is there now."""
+
+    equalities: tuple[Equality, ...]
+    how: str
+
+    @property
+    def holds(self) -> bool:
+        return all(equality.holds for equality in self.equalities)
+
+    @property
+    def verdict(self) -> str:
+        wrong = next((f"NOT EQUAL: {e.name}: {e}"[:190] for e in self.equalities if not e.holds), "")
+        return wrong or f"equal: {sum(e.compared for e in self.equalities):,} integers, {self.how}"
+
+
 Found = tuple[list[Equality], str]
 """What was compared, and how the file was read back."""
 
@@ -50,7 +68,7 @@ class _DiffersError(Exception):
     """Ends the writing, so that nothing is left."""
 
 
-def export_network(job: Job, form: str, out: Path, force: bool) -> Found:
+def export_network(job: Job, form: str, out: Path, force: bool) -> Exported:
     """Write the network to `out`, unless what is read back differs.
 
     Raises:
@@ -60,15 +78,15 @@ def export_network(job: Job, form: str, out: Path, force: bool) -> Found:
         raise BadInput(f"--format {form!r}: expected {', '.join(FORMS)}")
     if form != "c" and (out.is_dir() or (out.exists() and not force)):
         raise BadInput(f"{out}: exists already; --force replaces a file")
-    found: Found = ([], "")
     try:
         with atomic_folder(out, force) if form == "c" else atomic_file(out) as temporary:
-            found = FORMS[form](job, temporary)
-            if not all(equality.holds for equality in found[0]):
+            equalities, how = FORMS[form](job, temporary)
+            done = Exported(tuple(equalities), how)
+            if not done.holds:
                 raise _DiffersError
     except _DiffersError:
         pass
-    return found
+    return done
 
 
 def job_of(model: str, form: str, progress: Progress) -> tuple[Job, tuple[str, ...]]:
@@ -84,8 +102,7 @@ def job_of(model: str, form: str, progress: Progress) -> tuple[Job, tuple[str, .
 
 def _scales(model: str, network: IntegerNetwork) -> tuple[dict[str, NDArray[np.float32]], str]:
     """The scales of a trained model's layers, as a `Job` has them, or why there are none."""
-    path = model_path(model)
-    if path.suffix == ".npz" or (path.suffix == ".safetensors" and not load_model_file(path).config):
+    if integers_only(model_path(model)):
         return {}, f"{model} holds integers only: no scales"
     if importlib.util.find_spec("torch") is None:
         return {}, "without torch the scales of a trained model are not known: left out"
