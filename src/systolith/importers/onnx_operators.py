@@ -116,7 +116,7 @@ def _norm(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
             (norm.running_mean, mean),
             (norm.running_var, var),
         ):
-            target.copy_(torch.from_numpy(np.asarray(value)))
+            target.copy_(torch.from_numpy(np.array(value)))
     return walk.module(node, norm, act)
 
 
