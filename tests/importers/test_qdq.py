@@ -113,6 +113,40 @@ def test_onnxruntimes_codes_of_256_pictures(make: Any, tmp_path: Path) -> None:
         assert all(e.holds for e in alike.equalities()), alike.first
 
 
+def pt2e(folder: Path) -> Path:
+    """By torchao's PT2E, and torch's own exporter."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+        X86InductorQuantizer,
+        get_default_x86_inductor_quantization_config,
+    )
+
+    stem = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
+    tail = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    model = nn.Sequential(*stem, nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), *tail).eval()
+    batch = (torch.rand(4, 3, 16, 16),)
+    quantizer = X86InductorQuantizer().set_global(get_default_x86_inductor_quantization_config())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepared = prepare_pt2e(torch.export.export(model, batch).module(), quantizer)
+        for _ in range(4):
+            prepared(torch.rand(4, 3, 16, 16))
+        torch.onnx.export(convert_pt2e(prepared), batch, folder / "pt2e.onnx", dynamo=True, verbose=False)
+    return folder / "pt2e.onnx"
+
+
+def test_a_pt2e_export(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = pt2e(tmp_path)
+    foreign = import_onnx(path)
+    lowered = lower(foreign.model, foreign.size)
+    found = compare_with_onnxruntime(path, foreign, lowered, PIXELS[:255, :, :16, :16])  # batches of 4
+    assert found.holds, found.unexplained
+    assert sum(compared for compared, _ in found.counts.values()) == 255 * (3 * 256 + 8 * 256 + 8 * 64 + 8)
+    # The last layer has a scale a channel: its accumulators are answers, and name no class.
+    assert not lowered.network.classifies
+
+
 def test_a_wrong_network_is_no_tie(tmp_path: Path) -> None:
     onnx.save(residual(), tmp_path / "n.onnx")
     onnx.save(residual(seed=1), tmp_path / "other.onnx")

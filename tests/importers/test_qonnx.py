@@ -158,6 +158,17 @@ def test_bipolar_weights(tmp_path: Path) -> None:
     assert all(e.holds for e in compared.equalities())
 
 
+def test_a_softmax_at_the_end_is_left_out(tmp_path: Path) -> None:
+    f = File()
+    x = f.node("Flatten", "flat", f.quant("q", "x", 1 / 255, 0, 8))
+    path = f.save(
+        tmp_path / "n.onnx", f.node("Softmax", "soft", f.node("Gemm", "fc", x, f.weight("w", 5, 192), transB=1))
+    )
+    foreign = import_onnx(path)
+    assert foreign.notes == ("soft: the Softmax is left out, the largest stays the largest",)
+    assert lower(foreign.model, foreign.size).network.outputs == ("fc",)
+
+
 def body(name: str) -> Any:
     """Files with one odd node, by what is odd."""
 
@@ -165,7 +176,9 @@ def body(name: str) -> Any:
         x = f.quant("q", "x", 1 / 255, 0, 8)
         match name:
             case "softmax":
-                return f.node("Softmax", "odd", x)
+                return f.quant("r", f.node("Softmax", "odd", x), 0.1, 0, 4)
+            case "sigmoid":
+                return f.node("Sigmoid", "odd", x)
             case "bipolar activations":
                 return f.node("BipolarQuant", "odd", x, f.constant("s", 1.0), domain="qonnx.custom_op.general")
             case "rounding":
@@ -206,7 +219,8 @@ def body(name: str) -> Any:
 
 
 REFUSED = {
-    "softmax": "odd: Softmax cannot be taken into an integer network",
+    "softmax": "odd: Softmax inside a network cannot be taken; as its last operation it is left out",
+    "sigmoid": "odd: Sigmoid cannot be taken into an integer network",
     "bipolar activations": "odd: BipolarQuant of activations cannot be taken",
     "rounding": "odd: rounding mode STOCHASTIC: expected one of ROUND, HALF_EVEN",
     "bits": "odd: expected one whole bit width of 1 to 32, found [4.5]",

@@ -22,7 +22,7 @@ from systolith.frontends.lowering import lower
 from systolith.network import IntegerNetwork
 from systolith.network.graph import Conv
 from systolith.network.reference import run
-from systolith.quant import ExactBatchNorm2d, QuantAvgPool2d, QuantConv2d, QuantIdentity, QuantLinear
+from systolith.quant import ExactBatchNorm1d, ExactBatchNorm2d, QuantAvgPool2d, QuantConv2d, QuantIdentity, QuantLinear
 from systolith.rtl.network import plan, run_network
 
 pytestmark = pytest.mark.slow
@@ -47,6 +47,11 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "each": lambda: QuantConv2d(4, 5, 8, per_channel=True),
     "seg": lambda: conv(4, 3, bias=True),
     "fc": lambda: QuantLinear(256, 5),
+    "q4": lambda: QuantIdentity(4),
+    "head": lambda: QuantLinear(4, 5, act_bits=4),
+    "hidden": lambda: QuantLinear(256, 9, bias=False),
+    "bn1": lambda: ExactBatchNorm1d(9),
+    "last": lambda: QuantLinear(9, 5),
 }
 CASES: dict[str, Body] = {
     **{name: lambda m, x, way=body: m.c(way(m, m.bn(m.a(x)))) for name, body in ACTIVATIONS.items()},
@@ -57,6 +62,9 @@ CASES: dict[str, Body] = {
     "groups": lambda m, x: m.c8(F.relu(m.pairs(m.a(x)))),
     "concatenation": lambda m, x: m.c8(torch.cat([y := F.relu(m.a(x)), m.b(y)], 1)),
     "ceil_mode": lambda m, x: m.c(m.ceil(F.relu(m.a(x)))),
+    "view": lambda m, x: m.fc(F.relu(y := m.b(m.a(x))).view(y.size(0), -1)),
+    "mean": lambda m, x: m.head(m.q4(F.relu(m.bn(m.a(x)))).mean((2, 3))),
+    "batch norm behind a linear layer": lambda m, x: m.last(m.act6(m.bn1(m.hidden(F.relu(m.a(x)).flatten(1))))),
     "called twice": lambda m, x: m.b(F.relu(m.b(F.relu(m.a(x))))),
 }
 
@@ -80,7 +88,7 @@ def on_core(network: IntegerNetwork, pixels: np.ndarray, simulator: Any, models:
 def test_every_case(case: str, simulator: Find, models: Path, tmp_path: Path) -> None:
     """0 of the codes of 256 pictures differ, the export is checked, and its convolutions run on the core."""
     made = {name: make() for name, make in LAYERS.items()}
-    if "batch norm" in case and "upsampling" not in case:
+    if "then batch norm" in case:
         made["up"] = ExactBatchNorm2d(4)
     model = model_of(CASES[case], **made)
     pixels = noise(256, 8, 8)
@@ -91,6 +99,13 @@ def test_every_case(case: str, simulator: Find, models: Path, tmp_path: Path) ->
     save_onnx(lowered.network, tmp_path / "n.onnx")
     assert on_core(lowered.network, pixels[0], simulator("icarus"), models, tmp_path) >= 1
     assert stem().act_quant is not None
+
+
+def test_a_multilayer_perceptron_on_256_pictures() -> None:
+    layers = nn.Flatten(), QuantLinear(192, 12, bias=False, pixels=0), ExactBatchNorm1d(12), nn.ReLU()
+    model = nn.Sequential(*layers, QuantLinear(12, 5, act_bits=4))
+    pixels = noise(256, 8, 8)
+    require_equal(scramble(model, pixels), pixels)
 
 
 @pytest.mark.parametrize("part", range(10))

@@ -69,8 +69,8 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
 
     from systolith.training.data import load_data
 
-    model = request.model
-    predict, most, run, how = predictor(model)
+    model = request.model if isinstance(request.model, str) else type(request.model).__name__
+    predict, most, run, how = predictor(request.model)
     pictures = load_data(request.data, "test")
     known = run.get("classes")
     if known and list(pictures.classes) != list(known):

@@ -95,7 +95,7 @@ def lower(request: LowerRequest) -> LowerReport:
     channels = sum(len(node.thresholds.values) for node in network.requantizes.values())
     forms = _fixed_point(network, request.multiplier_bits) if request.fixed_point else ()
     if out is not None and failed is None:
-        if request.integers_only or loaded.foreign is not None:
+        if request.integers_only or not loaded.has_config:
             save_network(out, network, loaded.run)
         else:
             save_model_file(out, add_network(to_model_file(loaded.own, loaded.run), network))
@@ -107,7 +107,7 @@ def lower(request: LowerRequest) -> LowerReport:
     return LowerReport(
         holds=failed is None,
         verdict=verdict if failed is None else f"NOT PROVED: {failed.name}: {failed}"[:180],
-        model=request.model,
+        model=loaded.name,
         steps=tuple(dict(zip(NODE_HEADINGS, row, strict=True)) for row in network.table()),
         channels=channels,
         points=points,

@@ -16,7 +16,7 @@ from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network.file import load_network
 from systolith.requests.verbs import VerifyRequest
-from systolith.steps.common import require_extra, stored_network
+from systolith.steps.common import go_without, require_extra, stored_network
 from systolith.steps.compared import pictures_to_compare
 from systolith.steps.narrow import Narrow, narrow_accuracy
 from systolith.steps.values import hidden
@@ -113,6 +113,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     )
     if not integers.classifies:
         labels = None
+        go_without("a network that names no class", {"--psum-bits": request.psum_bits})
     if labels is not None and int(labels.max()) >= integers.classes:
         raise BadInput(
             f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({run.get('classes')})"
@@ -152,7 +153,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     return VerifyReport(
         holds=failed is None,
         verdict=verdict,
-        model=request.model,
+        model=loaded.name,
         network=f"{given}" if given else "in the model file" if own is not None else "lowered now",
         executor=request.executor,
         pictures=pictures,

@@ -13,6 +13,7 @@ from systolith.formats import BadInput
 from systolith.frontends.lowered import Lowered
 from systolith.importers.checkpoint import import_checkpoint
 from systolith.importers.importing import Foreign, import_onnx
+from systolith.models import Net
 from systolith.models import load as load_own
 from systolith.models.pretrained import read_tensors
 from systolith.store import is_checkpoint, model_path
@@ -23,6 +24,7 @@ class Loaded:
     """A model in eval.
 
     Attributes:
+        name: what it was loaded by; of a network of one's own its class.
         model: it takes uint8 pictures.
         run: metadata of the training; of a foreign file, what it is.
         size: (H, W) of its pictures; () for vectors.
@@ -30,6 +32,7 @@ class Loaded:
         notes: what was changed, a sentence each.
     """
 
+    name: str
     model: nn.Module
     run: Mapping[str, Any]
     size: tuple[int, ...] = (32, 32)
@@ -39,9 +42,14 @@ class Loaded:
     @property
     def own(self) -> Any:
         """The model, of our own kinds; `BadInput` if it is foreign."""
-        if self.foreign is not None:
-            raise BadInput(f"expected a model of systolith's own, found one of {self.foreign.kind}")
+        if not self.has_config:
+            raise BadInput(f"expected a model of systolith's own, found {self.name}")
         return self.model
+
+    @property
+    def has_config(self) -> bool:
+        """Whether a model file can hold it, trained floats too."""
+        return isinstance(self.model, Net)
 
     def lower(self) -> Lowered:
         """Its integer network; `BadInput` naming what has none."""
@@ -51,7 +59,7 @@ class Loaded:
 
 
 def load_any(
-    name: str,
+    name: str | nn.Module,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     weight_bits: int = 4,
@@ -60,19 +68,22 @@ def load_any(
     """The model that `name` stands for: a shipped one, a model file, a run's checkpoint, ONNX, a course checkpoint.
 
     Args:
+        name: in Python a network of one's own, too: of our layers, for 32x32 pictures.
         mean, std: of a foreign file's pictures, a channel (`import_onnx`, `import_checkpoint`).
         weight_bits, act_bits: of a course checkpoint.
 
     Raises:
         BadInput: no such file, or one that cannot be taken.
     """
+    if isinstance(name, nn.Module):
+        return Loaded(type(name).__name__, name, {})
     path = model_path(name)
     foreign = _foreign(path, mean, std, weight_bits, act_bits)
     if foreign is None:
         model, run = load_own(name)
-        return Loaded(model, run)
+        return Loaded(name, model, run)
     run = {"recipe": f"{foreign.kind} {path.name}"}
-    return Loaded(foreign.model, run, foreign.size, foreign, foreign.notes)
+    return Loaded(name, foreign.model, run, foreign.size, foreign, foreign.notes)
 
 
 def _foreign(

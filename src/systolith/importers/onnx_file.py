@@ -29,6 +29,7 @@ class OnnxGraph:
         constants: initializers by name.
         input, size: the name of the one input that is no initializer, and its shape without the batch.
         outputs: names.
+        batch: that the file was made for, 0 for any.
         pixels: whether the input is uint8.
     """
 
@@ -37,6 +38,7 @@ class OnnxGraph:
     constants: dict[str, NDArray[Any]]
     input: str
     size: tuple[int, ...]
+    batch: int
     pixels: bool
     outputs: tuple[str, ...]
 
@@ -119,7 +121,7 @@ def open_graph(model: onnx.ModelProto, path: Path, size: tuple[int, ...] | None 
         )
     pixels = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     outputs = tuple(value.name for value in graph.output)
-    return OnnxGraph(path, tuple(graph.node), constants, inputs[0].name, found, pixels, outputs)
+    return OnnxGraph(path, tuple(graph.node), constants, inputs[0].name, found, dims[0], pixels, outputs)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

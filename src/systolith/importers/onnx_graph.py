@@ -159,11 +159,11 @@ class Walk:
     # What operators are made of
 
     def is_answer(self, tensor: str) -> bool:
-        """Whether the tensor leaves the network as it is, or reshaped."""
+        """Whether the tensor leaves the network as it is, reshaped, or through a softmax."""
         takers = [node for node in self.graph.nodes if tensor in node.input]
         return tensor in self.graph.outputs or (
             len(takers) == 1
-            and takers[0].op_type in ("Reshape", "Flatten", "Identity", "Squeeze")
+            and takers[0].op_type in ("Reshape", "Flatten", "Identity", "Squeeze", "Softmax", "LogSoftmax")
             and self.is_answer(takers[0].output[0])
         )
 

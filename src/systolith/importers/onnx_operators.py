@@ -208,7 +208,7 @@ def _flat(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
     act, name, op = values[0], node.name or node.output[0], node.op_type
     if op == "Reshape":
         shape = values[1].tolist()
-        fits = len(shape) == 2 and (shape[1] == -1 or shape[0] in (-1, 0, 1))
+        fits = len(shape) == 2 and shape[0] in (-1, 0, walk.graph.batch or 1)
     elif op == "Squeeze":
         axes = values[1].tolist() if len(values) > 1 else list(given.get("axes", ()))
         fits = sorted(a % 4 for a in axes) == [2, 3]
@@ -239,6 +239,14 @@ def _constant(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -
 
 
 def _same(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Any:
+    return values[0]
+
+
+def _softmax(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Any:
+    name = node.name or node.output[0]
+    if not walk.is_answer(node.output[0]):
+        raise BadInput(f"{name}: {node.op_type} inside a network cannot be taken; as its last operation it is left out")
+    walk.notes.append(f"{name}: the {node.op_type} is left out, the largest stays the largest")
     return values[0]
 
 
@@ -279,4 +287,6 @@ OPERATORS: dict[str, Operator] = {
     "Identity": _same,
     "Dropout": _same,
     "Transpose": _transpose,
+    "Softmax": _softmax,
+    "LogSoftmax": _softmax,
 }

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from systolith.equality import Equality
+from systolith.formats import BadInput
 from systolith.frontends.lowered import Lowered
 from systolith.importers.importing import Foreign
 from systolith.importers.onnx_file import read_onnx
@@ -61,7 +62,6 @@ class Original:
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     ties: list[Tie] = field(default_factory=list)
     unexplained: dict[str, str] = field(default_factory=dict)
-    whole: tuple[int, int] = (0, 0)
 
     @property
     def equalities(self) -> tuple[Equality, ...]:
@@ -75,7 +75,7 @@ class Original:
     @property
     def holds(self) -> bool:
         """Every code is equal, or a tie."""
-        return not self.unexplained and all(compared for compared, _ in self.counts.values())
+        return bool(self.counts) and not self.unexplained
 
 
 def compare_with_onnxruntime(path: Path, foreign: Foreign, lowered: Lowered, pixels: NDArray[np.uint8]) -> Original:
@@ -102,7 +102,8 @@ def _run(
 
     model = read_onnx(path)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    zeros = {node.output[0]: node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    zeros = {node.output[0]: node.input[2] for node in quantizers if len(node.input) > 2}
     known = {value.name for value in model.graph.output}
     for tensor in tensors:
         if tensor not in known:
@@ -111,15 +112,22 @@ def _run(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever it finds wrong with the file
+        reason = str(error).splitlines()[0][:150]
+        raise BadInput(f"{path}: onnxruntime cannot run it ({reason})") from None
     taken = session.get_inputs()[0]
-    fixed = taken.shape[0]
-    step = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
-    for start in range(0, len(pixels) - len(pixels) % step if step == fixed else len(pixels), step):
+    fixed = taken.shape[0] if isinstance(taken.shape[0], int) else 0
+    step = fixed or BATCH
+    for start in range(0, len(pixels), step):
         part = pixels[start : start + step]
+        # A file made for so many pictures gets as many, the last one again and again.
+        whole = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)]) if fixed else part
         with torch.no_grad():
-            values = part if first is None else first(torch.from_numpy(part)).numpy()
-        yield part, dict(zip(tensors, session.run(tensors, {taken.name: values}), strict=True))
+            values = whole if first is None else first(torch.from_numpy(whole)).numpy()
+        results = [result[: len(part)] for result in session.run(tensors, {taken.name: values})]
+        yield part, dict(zip(tensors, results, strict=True))
 
 
 def _compare(

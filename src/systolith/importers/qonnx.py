@@ -60,7 +60,8 @@ def weight_of(name: str, codes: Any, scale: Any, axis: int, bits: int) -> Weight
     """Codes of at most 8 bits; those of biases, of one axis, may have 32."""
     if codes.ndim > 1 and (bits > 8 or np.abs(codes).max(initial=0) > 128):
         raise BadInput(f"{name}: weights of {bits} bits: expected at most 8")
-    return Weight(codes, np.array(scale, np.float32).reshape(-1), axis, min(32, max(2, bits)))
+    # Copies: what a file's constants are views of cannot be written, which torch warns of.
+    return Weight(codes.copy(), np.array(scale, np.float32).reshape(-1), axis, min(32, max(2, bits)))
 
 
 def bipolar(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Weight:

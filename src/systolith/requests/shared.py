@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from systolith.requests.option import Option, Progress, quiet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    ModelOrModule: TypeAlias = str | nn.Module
+else:
+    ModelOrModule = str
+"""A name or a file, in Python a network of one's own too; on the command line a name alone."""
 
 DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
 MODEL, PICTURE, LAYER, STIMULUS = "Model", "Picture", "Layer", "Stimulus"
@@ -29,7 +37,7 @@ MaybeModel = Annotated[
 ]
 AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
 TorchModel = Annotated[
-    str, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
+    ModelOrModule, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
 ]
 
 

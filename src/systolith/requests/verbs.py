@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated
 
 from systolith.requests.option import Option
 from systolith.requests.shared import (
@@ -30,6 +30,7 @@ from systolith.requests.shared import (
     Lanes,
     Limit,
     MaybeModel,
+    ModelOrModule,
     OnePicture,
     Request,
     Size,
@@ -37,14 +38,6 @@ from systolith.requests.shared import (
     TorchModel,
     VectorLayout,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    RecipeOrModule: TypeAlias = str | nn.Module
-else:
-    RecipeOrModule = str
-"""What `train` takes: on the command line a name alone."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +208,7 @@ class EvaluateRequest(Request):
 class TrainRequest(Request):
     """Train a network by a recipe: leaves checkpoints, log, curves and model.safetensors in --out."""
 
-    recipe: Annotated[RecipeOrModule, Option("The name of a recipe, such as vgg16-w4a4-s8.", position="only")]
+    recipe: Annotated[ModelOrModule, Option("The name of a recipe, such as vgg16-w4a4-s8.", position="only")]
     data: Annotated[str, Option("A data set: a folder or a hub name.")]
     out: Annotated[Path, Option("The run's folder.", OUTPUT)]
     resume: Annotated[bool, Option("Go on with the run in --out.", OUTPUT)] = False

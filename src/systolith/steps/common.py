@@ -90,8 +90,10 @@ def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]
     return loaded.lower().network, dict(loaded.run)
 
 
-def stored_network(model: str) -> tuple[IntegerNetwork | None, dict[str, Any]]:
-    """The integer network in a model's file, None where it holds none, and the metadata of the run."""
+def stored_network(model: Any) -> tuple[IntegerNetwork | None, dict[str, Any]]:
+    """The integer network in a model's file, None where it holds none (or is no file), and the metadata of the run."""
+    if not isinstance(model, str):
+        return None, {}
     path = model_path(model)
     if path.suffix == ".onnx" or is_checkpoint(path):
         return None, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from systolith.store import load_model_file, model_path
 FLOAT = "float"
 
 
-def predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapping[str, Any], str]:
+def predictor(model: Any) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapping[str, Any], str]:
     """uint8 pictures to classes, how many there are, the run's metadata, and how it computes."""
     import torch
 
@@ -23,8 +24,7 @@ def predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapp
     from systolith.quant import quant_layers
     from systolith.training.loop import predict
 
-    path = model_path(model)
-    if path.suffix == ".safetensors" and not load_model_file(path).config:
+    if isinstance(model, str) and _integers_only(model_path(model)):
         from systolith.network.execute import classify, plan
 
         network, run = stored_network(model)
@@ -38,3 +38,7 @@ def predictor(model: str) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapp
         raise BadInput(f"{model}: answers with other than a class, which an accuracy would be of")
     how = "quantized, fp32, codes first" if quant_layers(loaded.model) else FLOAT
     return (lambda part: predict(loaded.model, part).numpy()), int(logits.shape[1]), loaded.run, how
+
+
+def _integers_only(path: Path) -> bool:
+    return path.suffix == ".safetensors" and not load_model_file(path).config
