@@ -71,15 +71,15 @@ def _affine(
     def kernel(x: Tensor) -> Tensor:
         # Separate operations, each rounded by itself: a fused one could differ from processor to processor.
         y = (_rows(x).to(carrier) * m).add_(b).clamp_(0, levels)
-        codes = y.to(torch.int16)  # not negative: cutting off is rounding down
-        return _unrows(_stored(codes, low, dtype), x)
+        codes = _whole(y, dtype)
+        return _unrows(codes.add_(low) if low else codes, x)
 
     return kernel
 
 
-def _stored(codes: Tensor, low: int, dtype: torch.dtype) -> Tensor:
-    """int16 codes from 0, as the format holds them: torch makes bytes of floats one by one, of int16 many at once."""
-    return (codes.add_(low) if low else codes).to(dtype)
+def _whole(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cut off, which rounds what is not negative down. Bytes by way of int16: torch makes them of floats one by one."""
+    return y.to(torch.int16).to(dtype)
 
 
 def _two_lines(node: Requantize, carrier: torch.dtype, dtype: torch.dtype, acc_dtype: torch.dtype) -> Kernel | None:
@@ -101,7 +101,7 @@ def _two_lines(node: Requantize, carrier: torch.dtype, dtype: torch.dtype, acc_d
 
         def lines(rows: Tensor, b: Tensor = b, between: float = between) -> tuple[Tensor, Tensor]:
             y = rows.to(carrier).mul(m).add_(b).clamp_(0, levels)
-            return y.to(torch.int16), y.add_(between).to(torch.int16)
+            return _whole(y, dtype), _whole(y.add_(between), dtype)
 
         if _enclose(node, lines, acc_dtype):
             break
@@ -112,24 +112,25 @@ def _two_lines(node: Requantize, carrier: torch.dtype, dtype: torch.dtype, acc_d
     def kernel(x: Tensor) -> Tensor:
         rows = _rows(x)
         codes, above = lines(rows)
-        at = _nonzero(codes != above)
+        at = _differing(codes, above)
         if len(at):
             channel, flat = at % rows.shape[1], codes.view(-1)
             acc, code = rows.reshape(-1)[at].to(torch.int64) * signs[channel], flat[at]
             flat[at] = code + (acc >= thresholds[channel, code.to(torch.int64)])
-        return _unrows(_stored(codes, low, dtype), x)
+        return _unrows(codes.add_(low) if low else codes, x)
 
     return kernel
 
 
-def _nonzero(mask: Tensor) -> Tensor:
-    """Where a mask (N, C) is true, counted along its rows; it seldom is."""
-    flat = mask.view(-1)
-    if len(flat) % 8:
+def _differing(one: Tensor, other: Tensor) -> Tensor:
+    """Where codes (N, C) differ, counted along their rows; they seldom do, so eight bytes are looked at at once."""
+    flat = (one ^ other).view(-1)
+    group = 8 // flat.element_size()
+    if len(flat) % group:
         return flat.nonzero()[:, 0]
-    eights = flat.view(torch.int64).nonzero()[:, 0]
-    some, place = flat.view(-1, 8)[eights].nonzero().T
-    return eights[some] * 8 + place
+    some = flat.view(torch.int64).nonzero()[:, 0]
+    which, place = flat.view(-1, group)[some].nonzero().T
+    return some[which] * group + place
 
 
 def _corridor(node: Requantize) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
