@@ -28,6 +28,7 @@ format: $(READY)
 generated: $(READY)
 	$(BIN)/python tools/readme.py
 	$(BIN)/python tools/architecture.py
+	$(BIN)/python tools/transcripts.py
 
 docs: generated
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

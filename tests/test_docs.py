@@ -12,6 +12,7 @@ import pytest
 
 from conftest import Find
 from systolith.store import ASSETS
+from transcripts import PAGES, replayed
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,3 +54,13 @@ def test_an_example_does_what_it_says(tmp_path: Path, script: str, said: str) ->
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert re.search(said, result.stdout), result.stdout
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_transcript_shows_what_is_printed(page: str, simulator: Find) -> None:
+    text = (ROOT / page).read_text()
+    if "--sim icarus" in text:
+        simulator("icarus")
+    if "brevitas.onnx -->" in text:
+        pytest.importorskip("brevitas")
+    assert replayed(page) == text

@@ -16,6 +16,7 @@ from systolith.network import IntegerNetwork, Step, execute_codes
 from systolith.network import execute as module
 from systolith.network.execute import answer, classify, execute, plan
 from systolith.network.graph import Argmax, Conv, Flatten, Input, Linear, Requantize
+from systolith.network.integer import Value
 from systolith.network.reference import run
 from systolith.network.requantize import Thresholds, find_thresholds
 
@@ -96,15 +97,18 @@ def test_thresholds_that_are_no_line_go_through_a_table_or_a_search(monkeypatch:
     assert every_value(crooked)[1]["conv>linear"] == "codes by search"
 
 
-def test_wide_accumulators_are_carried_in_float64() -> None:
+def test_wide_accumulators_are_carried_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     # 1,200 channels x 9 positions x 255 x 127: up to 3.5e8, beyond 2^24.
     network = small(weight_bits=8, channels=1200)
     assert network.values["conv"].hi.max() > 1 << 24
-    assert every_value(network, count=2)[1]["conv"] == "float64 convolution"
+    kinds = ("int8 convolution in parts", "float64 convolution")
+    assert every_value(network, count=2)[1]["conv"] in kinds
+    monkeypatch.setattr(module, "_has_vnni", lambda: False)
+    assert every_value(network, count=2)[1]["conv"] == kinds[1]
 
 
 def test_an_inexact_kernel_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_one(node: Conv, weight: torch.Tensor, act: object) -> module.Kernel:
+    def off_by_one(node: Conv, act: object) -> module.Kernel:
         def kernel(x: torch.Tensor) -> torch.Tensor:
             result = torch.from_numpy(module.reference.conv2d(node, x.to(torch.int64).numpy())).float()
             result[0, 0, 0, 0] += 1
@@ -127,7 +131,50 @@ def test_a_line_that_is_off_at_one_threshold_is_not_taken(monkeypatch: pytest.Mo
         return slope, offset + np.array([0, 0, 0.02, 0])  # more than the 0.01 of one accumulator
 
     monkeypatch.setattr(execute_codes, "middle_line", shifted)
+    assert every_value(small())[1]["conv>linear"] == "codes between two lines in fp32"
+    monkeypatch.setattr(execute_codes, "MOST_BETWEEN", 0)
     assert every_value(small())[1]["conv>linear"] == "codes by a table"
+
+
+def eight_bits(seed: int, most_off: int) -> tuple[Requantize, Value]:
+    """Thresholds of 255 codes near a line, rising and falling, each up to `most_off` accumulators off it."""
+    rng = np.random.default_rng(seed)
+    lo, hi, sign = np.full(6, -90_000), np.full(6, 80_000), np.array([1, -1, 1, -1, 1, 1], np.int8)
+    steps = rng.uniform(400, 900, 6)[:, None]
+    values = np.rint(rng.integers(-40_000, 0, (6, 1)) + steps * np.arange(255)).astype(np.int64)
+    values += rng.integers(-most_off, most_off + 1, values.shape)
+    thresholds = Thresholds(values, sign, lo, hi, -128)
+    first, last = thresholds.mirrored_range()
+    bounded = np.clip(values, first[:, None], last[:, None] + 1)
+    acc = Value((6, 4, 4), False, IntFormat(18, True), lo, hi)
+    return Requantize("edge", replace(thresholds, values=bounded), IntFormat(9, True)), acc
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_between_two_lines_the_threshold_decides(seed: int, beyond: bool) -> None:
+    node, acc = eight_bits(seed, 1)
+    codes = Value(acc.shape, True, node.format, np.full(6, -128), np.full(6, 127))
+    kernel, kind = execute_codes.requantize_kernel(node, acc, codes)
+    assert kind == "codes between two lines in fp32"
+    # Every accumulator that there is, and batches whose sizes are no multiple of 8.
+    every = np.arange(-90_000, 80_001)[: 170_001 - 4 * beyond]
+    found = kernel(torch.from_numpy(np.repeat(every[:, None], 6, axis=1)).to(torch.float32))
+    assert found.dtype == torch.int16
+    wanted = node.thresholds.apply(np.repeat(every[:, None], 6, axis=1))
+    assert (found.numpy() == wanted).all()
+
+
+def test_lines_that_do_not_enclose_the_thresholds_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    node, acc = eight_bits(0, 1)
+    honest = execute_codes._corridor
+    slope, below, _ = honest(node)
+    monkeypatch.setattr(execute_codes, "_corridor", lambda node: (slope, below + 0.01, 0.001))
+    codes = Value(acc.shape, True, node.format, np.full(6, -128), np.full(6, 127))
+    assert execute_codes.requantize_kernel(node, acc, codes)[1] == "codes by a table"
+    monkeypatch.undo()
+    node, acc = eight_bits(0, 40)
+    assert execute_codes.requantize_kernel(node, acc, codes)[1] == "codes by a table"
 
 
 def test_int8_kernels_need_codes_of_one_byte_and_pairs_that_fit_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:

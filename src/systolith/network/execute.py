@@ -2,13 +2,15 @@
 
 Every kernel is proved exact for its layer when the plan is made. Products: int8 kernels where the accumulators they
 keep cannot overflow, else fp32 below 2^24, else float64. Codes: one multiplication, addition and clamp where that
-equals the thresholds at both points of each (both sides are monotone, so everywhere), else a table, else a search.
+equals the thresholds at both points of each (both sides are monotone, so everywhere), else two such lines that enclose
+them and a look at the threshold in between, else a table, else a search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -164,33 +166,36 @@ def _add(node: Add, operands: list[Value], carrier: torch.dtype) -> Kernel:
     one, two = node.gains
     if max(gain * reach_of(value) for gain, value in zip(node.gains, operands, strict=True)) > FP32_LIMIT:
         carrier = torch.float64
-    if node.gains == (1, 1):
-        return lambda x, y: x.to(carrier) + y.to(carrier)
-    return lambda x, y: x.to(carrier) * one + y.to(carrier) * two
+    # Codes are never of the carrier's type: the first line of it is a new tensor.
+    return lambda x, y: x.to(carrier).mul_(one).add_(y, alpha=two)
 
 
 # Products
 
 
 def _conv(node: Conv, act: Value, result: Value) -> tuple[Kernel, str]:
-    weight, bias = torch.from_numpy(np.ascontiguousarray(node.weight)), node.bias
-    product, candidates = node.product(), []
+    weight = torch.from_numpy(np.ascontiguousarray(node.weight))
+    product, candidates = node.product(), list[tuple[Kernel | None, str]]()
     bound = max(reach_of(result), *(int(np.abs(side).max()) for side in product.bounds()))
-    if _int8_is_exact(product, act, bound):
-        candidates.append((_int8_conv(product, weight, act), "int8 convolution"))
+    if _int8_is_exact(product, act, min(bound, FP32_LIMIT)):
+        if bound <= FP32_LIMIT:
+            candidates.append((_int8_conv(node, act), "int8 convolution"))
+        else:
+            candidates.append((_int8_parts(node, act), "int8 convolution in parts"))
     carrier = torch.float32 if bound <= FP32_LIMIT else torch.float64
-    wide = _channels_last(weight.to(carrier))
+    wide, bias = _channels_last(weight.to(carrier)), _bias_of(node, carrier)
     around, rest = _padding(node)
 
     def conv(x: Tensor) -> Tensor:
         x = F.pad(x.to(carrier), around) if any(around) else x.to(carrier)
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd multiplies by fractions
-            return F.conv2d(x, wide, None, node.stride, rest, node.dilation, node.groups)
+            acc = F.conv2d(x, wide, None, node.stride, rest, node.dilation, node.groups)
+        return acc if bias is None else acc.add_(bias)
 
     candidates.append((conv, f"{'fp32' if carrier == torch.float32 else 'float64'} convolution"))
     for kernel, kind in candidates:
-        if kernel is not None and _agrees(product, kernel, act):
-            return (kernel if bias is None else _biased(kernel, torch.from_numpy(bias).to(carrier))), kind
+        if kernel is not None and _agrees(node, kernel, act):
+            return kernel, kind
     raise RuntimeError(f"{node.name}: this torch's convolution is not exact on integers; reset its precision settings")
 
 
@@ -200,8 +205,9 @@ def _padding(node: Conv) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return ((left, right, top, bottom), (0, 0)) if len(node.padding) == 4 else ((0, 0, 0, 0), (top, left))
 
 
-def _biased(kernel: Kernel, bias: Tensor) -> Kernel:
-    return lambda x: kernel(x).add_(bias.reshape(-1, 1, 1))
+def _bias_of(node: Conv, carrier: torch.dtype) -> Tensor | None:
+    """(O, 1, 1), or None."""
+    return None if node.bias is None else torch.from_numpy(node.bias).to(carrier).reshape(-1, 1, 1)
 
 
 def _int8_is_exact(node: Conv, act: Value, bound: int) -> bool:
@@ -222,12 +228,14 @@ def _has_vnni() -> bool:
     return bool(supported is not None and supported())
 
 
-def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
-    """oneDNN's convolution of uint8 with int8, accumulators out as fp32; None where this torch has none.
+def _int8_conv(node: Conv, act: Value) -> Kernel | None:
+    """oneDNN's convolution of uint8 with int8, its accumulators as fp32; None where this torch has none.
 
     The library chooses a kernel by the shape, the number of pictures included (that of one channel into one column was
     right for 2 and wrong for 12): it always gets BATCH of them, zeros where there are fewer, the shape that was tried.
     """
+    weight = torch.from_numpy(np.ascontiguousarray(node.weight)).to(torch.int8)
+    bias = None if node.bias is None else torch.from_numpy(node.bias).to(torch.float32)
     ones, zeros = torch.ones(node.out_channels), torch.zeros(node.out_channels, dtype=torch.int64)
     around, rest = _padding(node)
     geometry = list(node.stride), list(rest), list(node.dilation), node.groups
@@ -235,7 +243,7 @@ def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
         op = torch.ops.onednn.qconv2d_pointwise
         shape = [BATCH, act.shape[0], act.shape[1] + sum(around[2:]), act.shape[2] + sum(around[:2])]
         *where, groups = geometry
-        packed = torch.ops.onednn.qconv_prepack(weight.to(torch.int8), ones, 1.0, 0, *where, groups, shape)
+        packed = torch.ops.onednn.qconv_prepack(weight, ones, 1.0, 0, *where, groups, shape)
     except (AttributeError, RuntimeError):
         return None
 
@@ -247,9 +255,39 @@ def _int8_conv(node: Conv, weight: Tensor, act: Value) -> Kernel | None:
             if len(part) < BATCH:
                 whole = torch.zeros((BATCH, *part.shape[1:]), dtype=part.dtype).to(memory_format=torch.channels_last)
                 whole[: len(part)] = part
-            acc = op(whole, 1.0, 0, packed, ones, zeros, None, *geometry, 1.0, 0, torch.float32, "none", [], "")
+            acc = op(whole, 1.0, 0, packed, ones, zeros, bias, *geometry, 1.0, 0, torch.float32, "none", [], "")
             parts.append(acc[: len(part)])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return conv
+
+
+def _int8_parts(node: Conv, act: Value) -> Kernel | None:
+    """Beyond 2^24: parts of the input channels, the accumulators of each of which fp32 holds, added in float64."""
+    for count in (2, 3, 4, 6, 8):
+        if node.groups > 1 or node.in_channels < count:
+            return None
+        ends = [node.in_channels * i // count for i in range(count + 1)]
+        spans = [slice(a, b) for a, b in pairwise(ends)]
+        parts = [replace(node, weight=np.ascontiguousarray(node.weight[:, span]), bias=None) for span in spans]
+        if max(int(np.abs(side).max()) for part in parts for side in part.bounds()) > FP32_LIMIT:
+            continue
+        found = [_int8_conv(part, replace(act, shape=(part.in_channels, *act.shape[1:]))) for part in parts]
+        kernels = [kernel for kernel in found if kernel is not None]
+        return _summed(kernels, spans, _bias_of(node, torch.float64)) if len(kernels) == count else None
+    return None
+
+
+def _summed(kernels: list[Kernel], spans: list[slice], bias: Tensor | None) -> Kernel:
+    def conv(x: Tensor) -> Tensor:
+        parts = (
+            kernel(x[:, span].contiguous(memory_format=torch.channels_last))
+            for kernel, span in zip(kernels, spans, strict=True)
+        )
+        total = next(parts).to(torch.float64)
+        for part in parts:
+            total.add_(part)
+        return total if bias is None else total.add_(bias)
 
     return conv
 
