@@ -4,10 +4,11 @@
     python -m benchmarks.doors [import] [resnet] [vgg16] [--threads N] [--quick]
 
 import: a 4-bit VGG16 of Brevitas' layers, random weights, scales set by a few batches, from its QONNX file to proved
-integers; export is Brevitas' own and shown apart. resnet, vgg16: a network quantized to 8 bits by onnxruntime's
-quantize_static; onnxruntime runs that QDQ file with its default optimisations, our executor the imported integers, on
-the same pictures and with as many threads (1: what else a machine does then slows both alike), one after the other in
-each round; the figures are medians over the rounds. quick: small networks, whose figures say nothing.
+integers; export is Brevitas' own and shown apart. Then the same network in onnxruntime, from the QDQ file that Brevitas
+exports of it, beside our executor on the integers. resnet, vgg16: a network quantized to 8 bits by onnxruntime's own
+quantize_static, for which no aim is set. onnxruntime runs with its default optimisations, both sides take the same
+pictures and as many threads (1: what else a machine does then slows both alike), one after the other in each round; the
+figures are medians over the rounds. quick: small networks, whose figures say nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from systolith.frontends.lowered import Lowered
 from systolith.frontends.lowering import lower
 from systolith.frontends.verify import prove
 from systolith.importers.importing import import_onnx
@@ -119,10 +121,11 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def seconds_of_import(quick: bool, folder: Path) -> float:
-    """Print what the import of Brevitas' file takes, and the sum."""
+def brevitas(quick: bool, folder: Path) -> bool:
+    """Print what the import of Brevitas' file takes, and how fast the integers are beside onnxruntime; whether both
+    aims are met."""
     with quiet():
-        from brevitas.export import export_qonnx
+        from brevitas.export import export_onnx_qcdq, export_qonnx
     torch.manual_seed(0)
     model, file = settled(brevitas_vgg16(quick)), folder / "vgg16.onnx"
     clock = time.perf_counter
@@ -145,7 +148,15 @@ def seconds_of_import(quick: bool, folder: Path) -> float:
     total = proved - made
     verdict = "aim met" if total < MOST_SECONDS else "NOT MET"
     print(f"{verdict}: {total:.2f} s together (aim {MOST_SECONDS} s); Brevitas' export took {made - begin:.2f} s")
-    return total
+    batch = 8 if quick else 32
+    with quiet():
+        export_onnx_qcdq(model, torch.rand(batch, 3, 32, 32), export_path=str(folder / "qdq.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4 * batch, 3, 32, 32), dtype=np.uint8)
+    ratio = beside_onnxruntime(
+        "Brevitas' VGG16, 4 bits", lowered, folder / "qdq.onnx", pixels, batch, 2 if quick else 9
+    )
+    print(f"{'aim met' if ratio >= 1 else 'NOT MET'}: ours is {ratio:.2f}x as fast as onnxruntime (aim 1x)")
+    return total < MOST_SECONDS and ratio >= 1
 
 
 def qdq_file(model: nn.Module, pixels: np.ndarray[Any, Any], folder: Path) -> Path:
@@ -179,33 +190,42 @@ def onnxruntime_session(file: Path) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def ratio_of(name: str, quick: bool, folder: Path) -> float:
-    """Print images/s of onnxruntime and of the imported integers, and how many times as fast ours is."""
-    batch, count, rounds = (8, 16, 2) if quick else (32, 128 if name == "vgg16" else 256, 9)
-    torch.manual_seed(0)
-    pixels = np.random.default_rng(0).integers(0, 256, (max(count, 64), 3, 32, 32), dtype=np.uint8)
-    file = qdq_file(settled({"resnet": resnet, "vgg16": vgg16}[name](quick)), pixels, folder)
-    foreign = import_onnx(file)
-    planned: Plan = plan(lower(foreign.model, foreign.size).network, batch)
+def beside_onnxruntime(
+    name: str, lowered: Lowered, file: Path, pixels: np.ndarray[Any, Any], batch: int, rounds: int
+) -> float:
+    """Print images/s of onnxruntime on the QDQ file and of our integers; how many times as fast ours is."""
+    planned: Plan = plan(lowered.network, batch)
     session = onnxruntime_session(file)
-    parts = torch.from_numpy(pixels[:count]).split(batch)
+    taken = session.get_inputs()[0].name
+    parts = torch.from_numpy(pixels).split(batch)
     floats = [(part.float() / 255).numpy() for part in parts]
     sides: dict[str, Callable[[], object]] = {
         "ours, imported integers": lambda: [execute(planned, part) for part in parts],
-        "onnxruntime, the QDQ file": lambda: [session.run(None, {"x": part}) for part in floats],
+        "onnxruntime, the QDQ file": lambda: [session.run(None, {taken: part}) for part in floats],
     }
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds + 1):
         for side, work in sides.items():
             begin = time.perf_counter()
             work()
-            rates[side].append(count / (time.perf_counter() - begin))
-    print(f"{name}, int8 QDQ, batch {batch}, threads {torch.get_num_threads()}; kernels: {planned}")
+            rates[side].append(len(pixels) / (time.perf_counter() - begin))
+    print(f"{name}, QDQ, batch {batch}, threads {torch.get_num_threads()}; kernels: {planned}")
     for side, found in rates.items():
         print(f"  {side:28s} {statistics.median(found[1:]):7.0f} images/s")
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(*(r[1:] for r in rates.values()), strict=True))
-    print(f"{'aim met' if ratio >= 1 else 'NOT MET'}: ours is {ratio:.2f}x as fast as onnxruntime (aim 1x)")
-    return ratio
+    return statistics.median(ours / theirs for ours, theirs in zip(*(r[1:] for r in rates.values()), strict=True))
+
+
+def eight_bits(name: str, quick: bool, folder: Path) -> None:
+    """Print the same of a network that onnxruntime's own quantizer made, to 8 bits."""
+    batch, count, rounds = (8, 16, 2) if quick else (32, 128 if name == "vgg16" else 256, 9)
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (max(count, 64), 3, 32, 32), dtype=np.uint8)
+    file = qdq_file(settled({"resnet": resnet, "vgg16": vgg16}[name](quick)), pixels, folder)
+    foreign = import_onnx(file)
+    ratio = beside_onnxruntime(
+        f"{name}, 8 bits", lower(foreign.model, foreign.size), file, pixels[:count], batch, rounds
+    )
+    print(f"ours is {ratio:.2f}x as fast as onnxruntime")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -216,14 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    missed = False
+    met = True
     for name in given.what:
         with tempfile.TemporaryDirectory() as folder:
             if name == "import":
-                missed |= seconds_of_import(given.quick, Path(folder)) >= MOST_SECONDS
+                met &= brevitas(given.quick, Path(folder))
             else:
-                missed |= ratio_of(name, given.quick, Path(folder)) < 1
-    if missed:
+                eight_bits(name, given.quick, Path(folder))
+    if not met:
         raise SystemExit(1)
 
 

@@ -18,6 +18,7 @@ from systolith.formats import BadInput
 from systolith.frontends.lowering import lower
 from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, prove
 from systolith.importers.importing import Foreign, import_onnx
+from systolith.importers.original import compare_with_onnxruntime
 from systolith.network import reference
 from systolith.network.execute import plan
 from systolith.quant.foreign import ROUNDINGS
@@ -57,6 +58,25 @@ def test_brevitas_codes_of_256_pictures(name: str, tmp_path: Path) -> None:
     for executor in (by_plan(plan(lowered.network)), by_reference(lowered.network), by_onnx(lowered.network)):
         found_now = compare_pictures(lowered, lowered.network, executor, PIXELS[:16])
         assert all(e.holds for e in found_now.equalities()), found_now.first
+
+
+def test_brevitas_qdq_file_of_the_same_network(tmp_path: Path) -> None:
+    """A Clip between quantizing and dequantizing says the bits; the integers are those of its QONNX file."""
+    from brevitas.export import export_onnx_qcdq
+
+    model = settled("4 bits")
+    export_onnx_qcdq(model, torch.rand(8, 3, SIZE, SIZE), export_path=str(tmp_path / "qdq.onnx"))
+    other = lower(import_onnx(exported(model, tmp_path / "qonnx.onnx")).model, (SIZE, SIZE)).network
+    foreign = import_onnx(tmp_path / "qdq.onnx")
+    lowered = lower(foreign.model, foreign.size)
+    for ours, theirs in zip(lowered.network.layers.values(), other.layers.values(), strict=True):
+        assert (ours.act_format, ours.weight_format) == (theirs.act_format, theirs.weight_format)
+        assert np.array_equal(ours.weight, theirs.weight)
+    for one, two in zip(lowered.network.requantizes.values(), other.requantizes.values(), strict=True):
+        assert one.format == two.format
+    found = compare_with_onnxruntime(tmp_path / "qdq.onnx", foreign, lowered, PIXELS)
+    assert found.holds, found.unexplained
+    assert sum(compared for compared, _ in found.counts.values()) > 500_000
 
 
 def test_every_command_takes_the_file(tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ def test_a_power_of_two_is_a_shift_at_every_accumulator(
     wanted = epilogue(every[None])[0]
     assert np.array_equal(t.apply(every[None, None])[0, 0], wanted)
     assert np.array_equal(form.apply(every[None, None])[0, 0], wanted)
-    if sign > 0 and shift >= 0:
-        assert form.multiplier[0] in (0, 1)  # 0 where the reachable accumulators have one code
+    if sign > 0 and shift >= 0 and ((t.values > lo) & (t.values <= hi)).sum() >= 3:
+        assert form.multiplier[0] == 1  # through fewer codes another line of a smaller shift may go
     if rounding == "up" and sign > 0:
         assert form.rounding == "floor"
 

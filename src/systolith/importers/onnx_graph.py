@@ -188,6 +188,22 @@ class Walk:
         self.made[str(made.node.target)] = node.output[0]
         return replace(made, quantizer=quantizer)
 
+    def narrow(self, node: onnx.NodeProto, act: Act, low: int | None, high: int | None) -> Act:
+        """What a QuantizeLinear has just made, its codes within `low` and `high`: one quantizer of that range."""
+        target = str(act.node.target)
+        module = self.root.get_submodule(target) if target in self.made else None
+        if act.quantizer is None or not isinstance(module, Quantize) or act.node.users:
+            raise BadInput(
+                f"{node.name or node.output[0]}: expected it between a QuantizeLinear and its DequantizeLinear"
+            )
+        scale, zero, least, most, *how = act.quantizer.key
+        ends = least if low is None else max(low, least), most if high is None else min(high, most)
+        narrow = ScaledAct(torch.tensor([scale]), zero, *ends, *how)
+        quantizer = self.shared.setdefault(narrow.key, narrow)
+        module.act_quant = quantizer  # type: ignore[assignment]
+        self.made[target] = node.output[0]
+        return replace(act, quantizer=quantizer)
+
     def _module(self, name: str, module: nn.Module, *taken: fx.Node) -> fx.Node:
         plain = re.sub(r"\W+", "_", name).strip("_") or "node"
         plain = plain if not plain[0].isdigit() else f"n{plain}"

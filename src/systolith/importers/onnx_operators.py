@@ -15,7 +15,15 @@ from systolith.formats import BadInput
 from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.importers.onnx_window import pads_of, resized, window_of
 from systolith.quant import ExactBatchNorm1d, ExactBatchNorm2d, QuantAdd, QuantAvgPool2d
-from systolith.quant.foreign import ReadBack, ScaledAct, ScaledAdd, SidedMaxPool2d, frozen_conv, frozen_linear
+from systolith.quant.foreign import (
+    ReadBack,
+    ScaledAct,
+    ScaledAdd,
+    SidedMaxPool2d,
+    format_of,
+    frozen_conv,
+    frozen_linear,
+)
 from systolith.quant.layers import QuantLayer
 
 
@@ -120,13 +128,18 @@ def _norm(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
     return walk.module(node, norm, act)
 
 
-def _clip(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    ends = []
-    for at, key in ((1, "min"), (2, "max")):
-        value = values[at] if len(values) > at else given.get(key)
-        ends.append(None if value is None else float(np.asarray(value).reshape(-1)[0]))
-    made = walk.fx.call_function(torch.clamp, (values[0].node, *ends))
-    return Act(made, values[0].rank)
+def _clip(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act | Weight:
+    taken, bounds = values[0], [values[at] if len(values) > at else None for at in (1, 2)]
+    if any(isinstance(bound, np.ndarray) and bound.dtype.kind in "iu" for bound in bounds):
+        # Of codes between a QuantizeLinear and its DequantizeLinear: Brevitas says so how many bits they have.
+        low, high = (None if bound is None else int(bound.reshape(-1)[0]) for bound in bounds)
+        if isinstance(taken, Weight):
+            codes = np.clip(taken.codes, low, high)
+            return replace(taken, codes=codes, bits=max(2, format_of(int(codes.min()), int(codes.max())).bits))
+        return walk.narrow(node, taken, low, high)
+    ends = [given.get(key) if bound is None else bound for key, bound in zip(("min", "max"), bounds, strict=True)]
+    numbers = [None if end is None else float(np.asarray(end).reshape(-1)[0]) for end in ends]
+    return Act(walk.fx.call_function(torch.clamp, (taken.node, *numbers)), taken.rank)
 
 
 def _prelu(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:

@@ -104,6 +104,7 @@ def _run(
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     zeros = {node.output[0]: node.input[2] for node in quantizers if len(node.input) > 2}
+    zeros |= {node.output[0]: node.input[1] for node in model.graph.node if node.op_type == "Clip" and node.input[1:]}
     known = {value.name for value in model.graph.output}
     for tensor in tensors:
         if tensor not in known:
