@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from systolith.importers.original import compare_with_onnxruntime
 from systolith.network import reference
 from systolith.network.execute import plan
 from systolith.quant.foreign import ROUNDINGS
+from systolith.store import ASSETS
 
 SIZE = 16
 PIXELS = np.random.default_rng(0).integers(0, 256, (256, 3, SIZE, SIZE), dtype=np.uint8)
@@ -96,6 +98,19 @@ def test_every_command_takes_the_file(tmp_path: Path) -> None:
         out = ("--out", tmp_path / f"out-{words[0]}") if words[0] in ("run", "vectors") else ()
         done = call(*words, *out)
         assert done.returncode == 0, (words, done.stderr)
+
+
+def test_pictures_of_another_size(tmp_path: Path) -> None:
+    path = exported(settled("4 bits"), tmp_path / "net.onnx")
+    for split in ("train", "test"):
+        (tmp_path / "data" / split / "cat").mkdir(parents=True)
+        shutil.copy(ASSETS / "cat.png", tmp_path / "data" / split / "cat")
+    done = call("import", path, "--out", tmp_path / "net.safetensors", "--limit", 2)
+    assert done.returncode == 0, done.stderr
+    for model in (path, tmp_path / "net.safetensors"):
+        wanted = "expected pictures of 3x16x16, which the network takes, found 3x32x32"
+        refuse(call("evaluate", model, "--data", tmp_path / "data"), wanted)
+    refuse(call("verify", path, "--data", tmp_path / "data"), "has pictures of 3x32x32, the network takes 3x16x16")
 
 
 class File:

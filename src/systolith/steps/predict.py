@@ -14,9 +14,11 @@ from systolith.steps.common import stored_network
 from systolith.store import load_model_file, model_path
 
 FLOAT = "float"
+Answer = Callable[[Any], NDArray[np.int64]]
+"""uint8 pictures, a tensor (N, C, H, W), to classes (N,)."""
 
 
-def predictor(model: Any) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapping[str, Any], str]:
+def predictor(model: Any) -> tuple[Answer, int, Mapping[str, Any], str]:
     """uint8 pictures to classes, how many there are, the run's metadata, and how it computes."""
     import torch
 
@@ -29,15 +31,31 @@ def predictor(model: Any) -> tuple[Callable[[Any], NDArray[np.int64]], int, Mapp
 
         network, run = stored_network(model)
         assert network is not None
-        planned = plan(network)
-        return (lambda part: classify(planned, part.numpy())), network.classes, run, "integers"
+        planned, shape = plan(network), network.values[network.input.name].shape
+        return _of_size(lambda part: classify(planned, part.numpy()), shape), network.classes, run, "integers"
     loaded = load_any(model)
+    if len(loaded.size) != 2:
+        raise BadInput(f"{model}: takes vectors, of which no data set is read")
+    shape = (3, *loaded.size)
     with torch.no_grad():
-        logits = loaded.model(torch.zeros((1, 3, *(loaded.size or (32, 32))), dtype=torch.uint8))
+        logits = loaded.model(torch.zeros((1, *shape), dtype=torch.uint8))
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise BadInput(f"{model}: answers with other than a class, which an accuracy would be of")
     how = "quantized, fp32, codes first" if quant_layers(loaded.model) else FLOAT
-    return (lambda part: predict(loaded.model, part).numpy()), int(logits.shape[1]), loaded.run, how
+    answer = _of_size(lambda part: predict(loaded.model, part).numpy(), shape)
+    return answer, int(logits.shape[1]), loaded.run, how
+
+
+def _of_size(answer: Answer, shape: tuple[int, ...]) -> Answer:
+    """`answer`, of pictures of another size than the network's `shape` a sentence."""
+
+    def checked(part: Any) -> NDArray[np.int64]:
+        if tuple(part.shape[1:]) != shape:
+            found, wanted = ("x".join(map(str, size)) for size in (part.shape[1:], shape))
+            raise BadInput(f"expected pictures of {wanted}, which the network takes, found {found}")
+        return answer(part)
+
+    return checked
 
 
 def integers_only(path: Path) -> bool:
