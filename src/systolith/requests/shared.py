@@ -33,11 +33,13 @@ VectorLayout = Annotated[
 # Of a network: which model, by name, file or checkpoint; None where it is left open.
 MaybeModel = Annotated[
     str | None,
-    Option(f"A shipped model, a model file, or a checkpoint. [default: {DEFAULT_MODEL}]", MODEL, position="too"),
+    Option(
+        f"A shipped model, a model file, a checkpoint, .onnx or .npz. [default: {DEFAULT_MODEL}]", MODEL, position="too"
+    ),
 ]
-AnyModel = Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL, position="too")]
+AnyModel = Annotated[str, Option("A shipped model, a model file, a checkpoint, .onnx or .npz.", MODEL, position="too")]
 TorchModel = Annotated[
-    ModelOrModule, Option("A shipped model, a model file, or a checkpoint.", position="only", metavar="[MODEL]")
+    ModelOrModule, Option("A shipped model, a model file, a checkpoint or .onnx.", position="only", metavar="[MODEL]")
 ]
 
 

@@ -82,7 +82,7 @@ class GradeRequest(Request):
 class RunRequest(Array, OnePicture, Forcing, Request):
     """Take a picture through a trained network, map one layer on the array, check every step, write golden vectors."""
 
-    model: Annotated[str, Option("A shipped model, a model file, or a checkpoint of a run.", MODEL)] = DEFAULT_MODEL
+    model: Annotated[str, Option("A shipped model, a model file, a checkpoint or .onnx.", MODEL)] = DEFAULT_MODEL
     layer: Annotated[str, Option("The layer to map, such as features.27.", MODEL)] = DEFAULT_LAYER
     layout: VectorLayout = "course"
     out: Annotated[Path, Option("The bundle's folder.", OUTPUT)] = Path("build/run")
