@@ -293,7 +293,7 @@ def _product(
     """
     tensor, value = act
     act_zero, weight_zero = _zero_point(value), ZERO_POINT * weight_format.signed
-    if act_zero:
+    if value.format.signed or value.format.bits > 8:  # not uint8 yet
         wide = graph.cast(f"{name}/wide", tensor, np.int32)
         shifted = graph.node(f"{name}/shifted", "Add", wide, graph.constant(f"{name}/shift", act_zero, np.int32))
         tensor = graph.cast(f"{name}/unsigned", shifted, np.uint8)
