@@ -18,7 +18,8 @@ from importers.brevitas_nets import NETS, codes_of, exported, settled
 from systolith.formats import BadInput
 from systolith.frontends.lowering import lower
 from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, prove
-from systolith.importers.importing import Foreign, import_onnx
+from systolith.importers.foreign import Foreign
+from systolith.importers.importing import import_onnx
 from systolith.importers.original import compare_with_onnxruntime
 from systolith.network import reference
 from systolith.network.execute import plan

@@ -36,7 +36,7 @@ from systolith.network.graph import (
     Requantize,
     Upsample,
 )
-from systolith.network.integer import IntegerNetwork, Step, Value, produced
+from systolith.network.integer import IntegerNetwork, Value, assembled
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
 from systolith.store import atomic_file
 
@@ -88,14 +88,7 @@ def read_arrays(path: Path) -> IntegerNetwork:
         facts = json.loads(str(found["network"]))
         if (facts["format"], facts["version"]) != (FORMAT, VERSION):
             raise BadInput(f"expected {FORMAT} version {VERSION}, found {facts['format']} version {facts['version']}")
-        steps: list[Step] = []
-        values: dict[str, Value] = {}
-        for one in facts["steps"]:
-            inputs = tuple(map(str, one["inputs"]))
-            node = _node(one, found, [values[name] for name in inputs])
-            values[node.name] = produced(node, [values[name] for name in inputs])
-            steps.append(Step(node, inputs))
-        return IntegerNetwork(tuple(steps), tuple(map(str, facts["outputs"])))
+        return assembled(facts["steps"], lambda one, taken: _node(one, found, taken), facts["outputs"])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{path}: damaged, or no network's arrays ({type(error).__name__}: {error})") from None
     except BadInput as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,3 +140,11 @@ def is_offset(quantizer: Any) -> bool:
 def same_codes(one: Any, other: Any) -> bool:
     """Whether two quantizers make the same codes of everything."""
     return one is other or getattr(one, "key", None) == getattr(other, "key", 0)
+
+
+def numbered(name: str, known: Container[str]) -> str:
+    """The name, with a number where it is known already."""
+    taken, number = name, 2
+    while taken in known:
+        taken, number = f"{taken}#{number}", number + 1
+    return taken

@@ -27,6 +27,7 @@ from systolith.frontends.lowered import (
     carried,
     channels_of,
     moved_shape,
+    numbered,
     padded,
     same_codes,
 )
@@ -382,16 +383,10 @@ class _Lowering:
 
     def _again(self, name: str) -> str:
         """A layer's own name, or NAME#2 where it is called a second time."""
-        taken, number = name, 2
-        while taken in self.produced:
-            taken, number = f"{name}#{number}", number + 1
-        return taken
+        return numbered(name, self.produced)
 
     def _free(self, name: str) -> str:
-        taken, number = name, 2
-        while taken in self.produced or taken in self.modules:
-            taken, number = f"{name}#{number}", number + 1
-        return taken
+        return numbered(name, self.produced.keys() | self.modules)
 
     def _put(self, node: Node, inputs: list[str]) -> str:
         self.produced[node.name] = produced(node, [self.produced[n] for n in inputs])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from systolith.formats import BadInput, IntFormat
-from systolith.importers.importing import Foreign
+from systolith.importers.foreign import Foreign
 from systolith.models.pretrained import read_tensors
 from systolith.pictures import read_picture
 from systolith.quant import ExactBatchNorm2d, QuantConv2d, QuantLinear

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
 
 from systolith.formats import BadInput
 from systolith.importers import qdq, qonnx
+from systolith.importers.foreign import Foreign
 from systolith.importers.onnx_file import open_graph, read_onnx
-from systolith.importers.onnx_graph import Imported, convert
+from systolith.importers.onnx_graph import convert
 from systolith.importers.onnx_operators import OPERATORS
-
-
-@dataclass(frozen=True, eq=False)
-class Foreign:
-    """Somebody's model.
-
-    Attributes:
-        kind: "QONNX", "QDQ" or "checkpoint".
-        model: in eval, of our layers; it takes uint8 pictures.
-        size: (H, W) of them; () for vectors.
-        quantizers: of an ONNX file, its tensors by the modules that make them.
-        notes: what was changed, a sentence each.
-    """
-
-    kind: str
-    model: nn.Module
-    size: tuple[int, ...]
-    quantizers: dict[str, str]
-    notes: tuple[str, ...]
 
 
 def import_onnx(path: Path, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Foreign:
@@ -55,7 +34,6 @@ def import_onnx(path: Path, mean: Sequence[float] = (), std: Sequence[float] = (
         raise BadInput(f"{path}: holds no quantizers: expected QONNX (Quant) or QuantizeLinear and DequantizeLinear")
     graph = open_graph(model, path)
     try:
-        made: Imported = convert(graph, {**OPERATORS, **qonnx.QUANTIZERS, **qdq.QUANTIZERS}, mean, std)
+        return convert(kind, graph, {**OPERATORS, **qonnx.QUANTIZERS, **qdq.QUANTIZERS}, mean, std)
     except BadInput as error:
         raise BadInput(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
-    return Foreign(kind, made.model, made.size, made.quantizers, made.notes)

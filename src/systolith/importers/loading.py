@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import nn
 from systolith.formats import BadInput
 from systolith.frontends.lowered import Lowered
 from systolith.importers.checkpoint import import_checkpoint
-from systolith.importers.importing import Foreign, import_onnx
+from systolith.importers.foreign import Foreign
+from systolith.importers.importing import import_onnx
 from systolith.models import Net
 from systolith.models import load as load_own
 from systolith.models.pretrained import read_tensors
@@ -29,7 +30,6 @@ class Loaded:
         run: metadata of the training; of a foreign file, what it is.
         size: (H, W) of its pictures; () for vectors.
         foreign: where it came from, or None for our own.
-        notes: what was changed, a sentence each.
     """
 
     name: str
@@ -37,7 +37,11 @@ class Loaded:
     run: Mapping[str, Any]
     size: tuple[int, ...] = (32, 32)
     foreign: Foreign | None = None
-    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed of a foreign file, a sentence each."""
+        return self.foreign.notes if self.foreign is not None else ()
 
     @property
     def own(self) -> Any:
@@ -85,7 +89,7 @@ def load_any(
         model, run = load_own(name)
         return Loaded(name, model, run)
     run = {"recipe": f"{foreign.kind} {path.name}"}
-    return Loaded(name, foreign.model, run, foreign.size, foreign, foreign.notes)
+    return Loaded(name, foreign.model, run, foreign.size, foreign)
 
 
 def _foreign(

@@ -137,6 +137,11 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return found
 
 
-def scalar(value: NDArray[Any] | None, default: float) -> float:
-    """The one number of a constant; `default` if it is not there."""
-    return default if value is None else float(np.asarray(value).reshape(-1)[0])
+def name_of(node: onnx.NodeProto) -> str:
+    """A node's name, or its result's where it has none."""
+    return node.name or node.output[0]
+
+
+def scalar(value: Any) -> float:
+    """The one number of a constant, or its first."""
+    return float(np.asarray(value).reshape(-1)[0])

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from systolith.formats import BadInput
-from systolith.importers.onnx_file import OnnxGraph, attributes
+from systolith.importers.foreign import Foreign
+from systolith.importers.onnx_file import OnnxGraph, attributes, name_of, scalar
 from systolith.quant.foreign import Normalize, Quantize, ScaledAct
 
 if TYPE_CHECKING:
@@ -58,29 +59,13 @@ Operator = Callable[["Walk", Any, dict[str, Any], list[Any]], Any]
 _QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "QuantizeLinear", "DequantizeLinear", "Constant")
 
 
-@dataclass(frozen=True, eq=False)
-class Imported:
-    """A file as a torch model.
-
-    Attributes:
-        model: in eval; it takes uint8 pictures and gives what the file's network gives.
-        size: (H, W) of its pictures, () for vectors.
-        quantizers: the file's tensor that each `Quantize` makes, by the module's name.
-        notes: what was changed, a sentence each.
-    """
-
-    model: fx.GraphModule
-    size: tuple[int, ...]
-    quantizers: dict[str, str]
-    notes: tuple[str, ...]
-
-
 def convert(
-    graph: OnnxGraph, operators: dict[str, Operator], mean: Sequence[float] = (), std: Sequence[float] = ()
-) -> Imported:
+    kind: str, graph: OnnxGraph, operators: dict[str, Operator], mean: Sequence[float] = (), std: Sequence[float] = ()
+) -> Foreign:
     """The graph as a torch model.
 
     Args:
+        kind: of the file.
         operators: what adds each kind of node.
         mean, std: a channel: the file's input is (pixel/255 - mean)/std, or pixel/255 without them. Unused
             where its input is uint8.
@@ -91,7 +76,7 @@ def convert(
     walk = Walk(graph, operators, mean, std)
     for node in graph.nodes:
         walk.visit(node)
-    return walk.finish()
+    return walk.finish(kind)
 
 
 class Walk:
@@ -123,7 +108,7 @@ class Walk:
 
     def visit(self, node: onnx.NodeProto) -> None:
         """One node of the file."""
-        name = node.name or node.output[0]
+        name = name_of(node)
         given = [self._tensor(name, i) for i in node.input]
         try:
             if node.op_type not in _QUANTIZERS and given and all(isinstance(value, np.ndarray) for value in given):
@@ -143,7 +128,7 @@ class Walk:
             raise BadInput(f"{name}: takes {of!r}, which no node before it produces")
         return self.tensors[of]
 
-    def finish(self) -> Imported:
+    def finish(self, kind: str) -> Foreign:
         """The model; every output of the file is one of its own."""
         results = []
         for name in self.graph.outputs:
@@ -154,7 +139,7 @@ class Walk:
         self.fx.output(results[0] if len(results) == 1 else tuple(results))
         model = fx.GraphModule(self.root, self.fx)
         size = self.graph.size[1:]
-        return Imported(model.eval(), size, self.made, tuple(self.notes))
+        return Foreign(kind, model.eval(), size, self.made, tuple(self.notes))
 
     # What operators are made of
 
@@ -176,7 +161,7 @@ class Walk:
 
     def module(self, node: onnx.NodeProto, module: nn.Module, *taken: Act, rank: int | None = None) -> Act:
         """A module for the node."""
-        made = self._module(node.name or node.output[0], module, *(one.node for one in taken))
+        made = self._module(name_of(node), module, *(one.node for one in taken))
         return Act(made, taken[0].rank if rank is None else rank)
 
     def quantize(self, node: onnx.NodeProto, act: Act, quantizer: ScaledAct) -> Act:
@@ -193,9 +178,7 @@ class Walk:
         target = str(act.node.target)
         module = self.root.get_submodule(target) if target in self.made else None
         if act.quantizer is None or not isinstance(module, Quantize) or act.node.users:
-            raise BadInput(
-                f"{node.name or node.output[0]}: expected it between a QuantizeLinear and its DequantizeLinear"
-            )
+            raise BadInput(f"{name_of(node)}: expected it between a QuantizeLinear and its DequantizeLinear")
         scale, zero, least, most, *how = act.quantizer.key
         ends = least if low is None else max(low, least), most if high is None else min(high, most)
         narrow = ScaledAct(torch.tensor([scale]), zero, *ends, *how)
@@ -213,15 +196,15 @@ class Walk:
         self.root.add_module(free, module.eval())
         return self.fx.call_module(free, taken)
 
-    def constant(self, node: onnx.NodeProto, function: Any, act: Act, value: NDArray[Any], after: bool = True) -> Act:
+    def constant(self, node: onnx.NodeProto, function: Any, act: Act, value: NDArray[Any]) -> Act:
         """`function(act, value)`, of one number or one a channel."""
         flat = np.asarray(value, dtype=np.float32)
         if flat.size == 1:
-            made = self.fx.call_function(function, (act.node, float(flat.reshape(-1)[0])))
+            made = self.fx.call_function(function, (act.node, scalar(flat)))
             return Act(made, act.rank)
         aligned = flat.reshape((1,) * (act.rank - flat.ndim) + flat.shape)
         if aligned.ndim != act.rank or aligned.size != aligned.shape[1]:
-            raise BadInput(f"{node.name or node.output[0]}: expected one number or one a channel, found {flat.shape}")
+            raise BadInput(f"{name_of(node)}: expected one number or one a channel, found {flat.shape}")
         called = f"constant{len(list(self.root.buffers()))}"
         self.root.register_buffer(called, torch.from_numpy(aligned.copy()))
         return Act(self.fx.call_function(function, (act.node, self.fx.get_attr(called))), act.rank)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from systolith.formats import BadInput
+from systolith.importers.onnx_file import name_of, scalar
 from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.importers.onnx_window import pads_of, resized, window_of
 from systolith.quant import ExactBatchNorm1d, ExactBatchNorm2d, QuantAdd, QuantAvgPool2d
@@ -28,9 +29,9 @@ from systolith.quant.layers import QuantLayer
 
 
 def _conv(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    act, weight, name = values[0], values[1], node.name or node.output[0]
+    act, weight, name = values[0], values[1], name_of(node)
     quantizer = _coded(name, act)
-    _require_weight(name, weight, 0)
+    _require_weight(name, weight)
     kernel = weight.codes.shape[2:]
     if len(kernel) != 2:
         raise BadInput(f"{name}: expected weights (O, C, KH, KW), found shape {weight.codes.shape}")
@@ -53,15 +54,15 @@ def _conv(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
 
 
 def _linear(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    act, weight, name = values[0], values[1], node.name or node.output[0]
+    act, weight, name = values[0], values[1], name_of(node)
     if not isinstance(act, Act):
         raise BadInput(f"{name}: expected activations times weights, found weights times activations")
     quantizer = _coded(name, act)
     if given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0 or given.get("transA"):
         raise BadInput(f"{name}: expected alpha 1, beta 1 and no transA")
     if isinstance(weight, Weight) and not given.get("transB"):
-        weight = replace(weight, codes=weight.codes.T, axis=1 - weight.axis % 2)
-    _require_weight(name, weight, 0)
+        weight = transposed(weight)
+    _require_weight(name, weight)
     if weight.codes.ndim != 2:
         raise BadInput(f"{name}: expected weights of two axes, found shape {weight.codes.shape}")
     bias, rest = _bias(walk, node, values, weight, quantizer)
@@ -76,6 +77,11 @@ def _linear(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> 
     return made if rest is None else walk.constant(node, operator.add, made, rest.reshape(1, -1))
 
 
+def transposed(weight: Weight) -> Weight:
+    """Of two axes."""
+    return replace(weight, codes=weight.codes.T, axis=1 - weight.axis % 2)
+
+
 def _coded(name: str, act: Any) -> ScaledAct:
     if not isinstance(act, Act):
         raise BadInput(f"{name}: expected activations, found a constant")
@@ -84,10 +90,10 @@ def _coded(name: str, act: Any) -> ScaledAct:
     return act.quantizer
 
 
-def _require_weight(name: str, weight: Any, axis: int) -> None:
+def _require_weight(name: str, weight: Any) -> None:
     if not isinstance(weight, Weight):
         raise BadInput(f"{name}: its weights are not quantized")
-    if weight.scale.size > 1 and weight.axis % weight.codes.ndim != axis:
+    if weight.scale.size > 1 and weight.axis % weight.codes.ndim:
         raise BadInput(f"{name}: expected scales of output channels, found those of axis {weight.axis}")
 
 
@@ -97,7 +103,7 @@ def _bias(
     """The integers of a bias that is quantized by the accumulator's own scale, or the floats of another."""
     if len(values) < 3 or values[2] is None:
         return None, None
-    name, bias = node.name or node.output[0], values[2]
+    name, bias = name_of(node), values[2]
     scale = (quantizer.scale() * torch.from_numpy(weight.scale.reshape(-1))).numpy()
     if isinstance(bias, Weight):
         own = np.broadcast_to(bias.scale.reshape(-1), bias.codes.shape)
@@ -138,7 +144,7 @@ def _clip(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
             return replace(taken, codes=codes, bits=max(2, format_of(int(codes.min()), int(codes.max())).bits))
         return walk.narrow(node, taken, low, high)
     ends = [given.get(key) if bound is None else bound for key, bound in zip(("min", "max"), bounds, strict=True)]
-    numbers = [None if end is None else float(np.asarray(end).reshape(-1)[0]) for end in ends]
+    numbers = [None if end is None else scalar(end) for end in ends]
     return Act(walk.fx.call_function(torch.clamp, (taken.node, *numbers)), taken.rank)
 
 
@@ -151,7 +157,7 @@ def _prelu(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> A
 
 
 def _max_pool(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    (kernel, stride, pads, dilation), name = window_of(node.name, given), node.name or node.output[0]
+    (kernel, stride, pads, dilation), name = window_of(node.name, given), name_of(node)
     if given.get("ceil_mode"):
         if pads[0] != pads[1] or pads[2] != pads[3]:
             raise BadInput(f"{name}: ceil_mode with unequal sides of padding cannot be taken")
@@ -162,7 +168,7 @@ def _max_pool(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -
 
 
 def _average(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    name, act, kernel, stride = node.name or node.output[0], values[0], None, None
+    name, act, kernel, stride = name_of(node), values[0], None, None
     quantizer = _coded(name, act)
     if node.op_type == "AveragePool":
         kernel, stride, pads, dilation = window_of(name, given)
@@ -181,7 +187,7 @@ def _average(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) ->
 
 
 def _sum(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    name = node.name or node.output[0]
+    name = name_of(node)
     if not all(isinstance(value, Act) for value in values):
         act, value = (values[0], values[1]) if isinstance(values[0], Act) else (values[1], values[0])
         layer = walk.root.get_submodule(str(act.node.target)) if act.node.op == "call_module" else None
@@ -206,7 +212,7 @@ def _scale(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> A
     if node.op_type == "Mul" and isinstance(act, np.ndarray):
         act, value = value, act
     if not isinstance(act, Act) or not isinstance(value, np.ndarray):
-        raise BadInput(f"{node.name or node.output[0]}: {node.op_type} of two activations cannot be taken")
+        raise BadInput(f"{name_of(node)}: {node.op_type} of two activations cannot be taken")
     function = {"Mul": operator.mul, "Div": operator.truediv, "Sub": operator.sub}[node.op_type]
     return walk.constant(node, function, act, value)
 
@@ -218,7 +224,7 @@ def _concat(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> 
 
 
 def _flat(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
-    act, name, op = values[0], node.name or node.output[0], node.op_type
+    act, name, op = values[0], name_of(node), node.op_type
     if op == "Reshape":
         shape = values[1].tolist()
         fits = len(shape) == 2 and shape[0] in (-1, 0, walk.graph.batch or 1)
@@ -239,9 +245,9 @@ def _resize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> 
 
 def _pad(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act:
     pads = values[1].tolist() if len(values) > 1 else list(given["pads"])
-    value = float(np.asarray(values[2]).reshape(-1)[0]) if len(values) > 2 and values[2] is not None else 0.0
+    value = scalar(values[2]) if len(values) > 2 and values[2] is not None else 0.0
     if given.get("mode", "constant") != "constant" or value or len(pads) != 8 or any(pads[:2] + pads[4:6]):
-        raise BadInput(f"{node.name or node.output[0]}: only zeros around the maps can be taken, found {pads}")
+        raise BadInput(f"{name_of(node)}: only zeros around the maps can be taken, found {pads}")
     return replace(
         walk.module(node, nn.ZeroPad2d((pads[3], pads[7], pads[2], pads[6])), values[0]), quantizer=values[0].quantizer
     )
@@ -256,7 +262,7 @@ def _same(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> An
 
 
 def _softmax(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Any:
-    name = node.name or node.output[0]
+    name = name_of(node)
     if not walk.is_answer(node.output[0]):
         raise BadInput(f"{name}: {node.op_type} inside a network cannot be taken; as its last operation it is left out")
     walk.notes.append(f"{name}: the {node.op_type} is left out, the largest stays the largest")
@@ -266,8 +272,8 @@ def _softmax(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) ->
 def _transpose(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Any:
     weight, perm = values[0], given.get("perm")
     if not isinstance(weight, Weight) or weight.codes.ndim != 2 or perm not in (None, [1, 0]):
-        raise BadInput(f"{node.name or node.output[0]}: only the transposition of weights can be taken")
-    return replace(weight, codes=weight.codes.T, axis=1 - weight.axis % 2)
+        raise BadInput(f"{name_of(node)}: only the transposition of weights can be taken")
+    return transposed(weight)
 
 
 OPERATORS: dict[str, Operator] = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from systolith.formats import BadInput
+from systolith.importers.onnx_file import name_of
 from systolith.network.graph import Pair, Sides
 
 
@@ -31,7 +32,7 @@ def window_of(name: str, given: dict[str, Any]) -> tuple[Pair, Pair, Sides, Pair
 
 def resized(node: Any, given: dict[str, Any], values: list[Any]) -> Pair:
     """(down, right): whole factors of a nearest Resize or Upsample."""
-    name = node.name or node.output[0]
+    name = name_of(node)
     mode, how = given.get("mode", "nearest"), given.get("coordinate_transformation_mode", "half_pixel")
     at = 1 if node.op_type == "Upsample" else 2
     scales = values[at] if len(values) > at else None

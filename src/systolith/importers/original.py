@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from systolith.equality import Equality
 from systolith.formats import BadInput
 from systolith.frontends.lowered import Lowered
-from systolith.importers.importing import Foreign
+from systolith.importers.foreign import Foreign
 from systolith.importers.onnx_file import read_onnx
 from systolith.network.graph import Add, AvgPool, Conv, Linear, Node
 from systolith.network.reference import compute

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from systolith.formats import BadInput
+from systolith.importers.onnx_file import name_of
 from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.importers.qonnx import weight_of
 from systolith.quant.foreign import ScaledAct, format_of
@@ -23,7 +24,7 @@ def _zero(values: list[Any], scale: Any) -> Any:
 
 def quantize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act | Weight:
     """`clamp(rint(x/scale) + zero, low, high)`: the range is that of the zero point's type."""
-    name = node.name or node.output[0]
+    name = name_of(node)
     x, scale = values[:2]
     zero = _zero(values, scale)
     if not isinstance(scale, np.ndarray) or zero.dtype.name not in RANGES or not (scale > 0).all():
@@ -55,7 +56,7 @@ def _narrowed(x: Act, scale: torch.Tensor, zero: int, low: int, high: int) -> tu
 
 def dequantize(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act | Weight:
     """Codes of a constant, or what a QuantizeLinear of the same scale and zero point has quantized."""
-    name = node.name or node.output[0]
+    name = name_of(node)
     x, scale = values[:2]
     zero = _zero(values, scale)
     if not isinstance(scale, np.ndarray):

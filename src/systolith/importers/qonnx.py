@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from systolith.formats import BadInput
-from systolith.importers.onnx_file import scalar
+from systolith.importers.onnx_file import name_of, scalar
 from systolith.importers.onnx_graph import Act, Operator, Walk, Weight
 from systolith.quant.foreign import ROUNDINGS, ScaledAct
 
@@ -20,11 +20,11 @@ DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 
 def quant(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Act | Weight:
     """`clamp(round(x/scale + zero), low, high)`, of weights to codes, of activations to a quantizer."""
-    name = node.name or node.output[0]
+    name = name_of(node)
     x, scale, zero, bits = values[:4]
     if any(not isinstance(value, np.ndarray) for value in (scale, zero, bits)):
         raise BadInput(f"{name}: expected a scale, zero point and bit width that are constants")
-    width, signed = scalar(bits, 0), bool(given.get("signed", 1))
+    width, signed = scalar(bits), bool(given.get("signed", 1))
     rounding = str(given.get("rounding_mode", "ROUND")).upper()
     if rounding not in ROUNDINGS:
         raise BadInput(f"{name}: rounding mode {rounding}: expected one of {', '.join(ROUNDINGS)}")
@@ -36,12 +36,12 @@ def quant(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Ac
         raise BadInput(f"{name}: expected positive scales")
     if isinstance(x, np.ndarray):
         return _weight(name, x, scale, zero, low, high, rounding, int(width))
-    if np.asarray(scale).size != 1 or np.asarray(zero).size != 1 or scalar(zero, 0) != int(scalar(zero, 0)):
+    if np.asarray(scale).size != 1 or np.asarray(zero).size != 1 or scalar(zero) != int(scalar(zero)):
         raise BadInput(f"{name}: activations are quantized by one scale and one whole zero point for all channels")
     if not isinstance(x, Act) or width > 16:
         raise BadInput(f"{name}: expected activations of at most 16 bits")
     scaled = torch.from_numpy(np.asarray(scale, dtype=np.float32).reshape(1).copy())
-    return walk.quantize(node, x, ScaledAct(scaled, int(scalar(zero, 0)), low, high, rounding))
+    return walk.quantize(node, x, ScaledAct(scaled, int(scalar(zero)), low, high, rounding))
 
 
 def _weight(name: str, x: Any, scale: Any, zero: Any, low: int, high: int, rounding: str, bits: int) -> Weight:
@@ -66,7 +66,7 @@ def weight_of(name: str, codes: Any, scale: Any, axis: int, bits: int) -> Weight
 
 def bipolar(walk: Walk, node: Any, given: dict[str, Any], values: list[Any]) -> Weight:
     """-1 or 1, times a scale: weights alone, of two bits here."""
-    name = node.name or node.output[0]
+    name = name_of(node)
     if not isinstance(values[0], np.ndarray):
         raise BadInput(f"{name}: BipolarQuant of activations cannot be taken: codes -1 and 1 have no 0 between them")
     codes = np.where(values[0] >= 0, 1, -1).astype(np.int64)

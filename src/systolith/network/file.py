@@ -25,7 +25,7 @@ from systolith.network.graph import (
     Requantize,
     Upsample,
 )
-from systolith.network.integer import IntegerNetwork, Step, Value, produced
+from systolith.network.integer import IntegerNetwork, Step, Value, assembled
 from systolith.network.requantize import Thresholds
 from systolith.store import Codes, ModelFile, NetworkPart, load_model_file, save_model_file
 
@@ -105,15 +105,9 @@ def network_of(file: ModelFile, path: Path | str) -> IntegerNetwork | None:
     """The integer network of a file read from `path`, or None; `BadInput` if it is damaged."""
     if file.network is None:
         return None
-    steps: list[Step] = []
-    values: dict[str, Value] = {}
+    part = file.network
     try:
-        for facts in file.network.steps:
-            inputs = tuple(map(str, facts["inputs"]))
-            node = _node(facts, file, [values[name] for name in inputs])
-            values[node.name] = produced(node, [values[name] for name in inputs])
-            steps.append(Step(node, inputs))
-        return IntegerNetwork(tuple(steps), tuple(map(str, file.network.outputs)))
+        return assembled(part.steps, lambda facts, taken: _node(facts, file, taken), part.outputs)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise BadInput(f"{path}: a damaged integer network ({type(error).__name__}: {error})") from None
     except BadInput as error:
@@ -126,7 +120,7 @@ def _bias(name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     return bias.astype(np.int64)
 
 
-def _node(facts: dict[str, Any], file: ModelFile, taken: list[Value]) -> Node:
+def _node(facts: Mapping[str, Any], file: ModelFile, taken: list[Value]) -> Node:
     assert file.network is not None
     kind, name = facts["kind"], str(facts["name"])
     tensors: Mapping[str, NDArray[Any]] = file.network.tensors

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,6 +198,23 @@ def _detail(node: Node) -> str:
     if isinstance(node, (MaxPool, AvgPool)):
         return f"{node.kernel[0]}x{node.kernel[1]} window, stride {node.stride}"
     return ""
+
+
+def assembled(
+    steps: Iterable[Mapping[str, Any]],
+    node_of: Callable[[Mapping[str, Any], list[Value]], Node],
+    outputs: Iterable[Any],
+) -> IntegerNetwork:
+    """The network of a file's steps, each with its `inputs`; `node_of` makes a step's node for what it takes."""
+    made: list[Step] = []
+    values: dict[str, Value] = {}
+    for facts in steps:
+        inputs = tuple(map(str, facts["inputs"]))
+        taken = [values[name] for name in inputs]
+        node = node_of(facts, taken)
+        values[node.name] = produced(node, taken)
+        made.append(Step(node, inputs))
+    return IntegerNetwork(tuple(made), tuple(map(str, outputs)))
 
 
 def produced(node: Node, inputs: list[Value]) -> Value:
