@@ -258,6 +258,15 @@ def test_a_layer_that_is_called_twice(tmp_path: Path) -> None:
     assert str(load_network(tmp_path / "n.safetensors")) == str(lowered.network)
 
 
+def test_a_layer_that_is_called_three_times() -> None:
+    lowered = checked(model_of(lambda m, x: m.b(m.b(m.b(F.relu(m.a(x))))), 256))
+    assert [line for line in wired(lowered) if " Conv " in line][1:] == [
+        "b Conv a>b",
+        "b#2 Conv b>b#2",
+        "b#3 Conv b#2>b#3",
+    ]
+
+
 OUTPUTS: dict[str, tuple[Body, list[str], bool]] = {
     "a map": (lambda m, x: m.b(F.relu(m.a(x))), ["b"], False),
     "a map with a bias": (lambda m, x: m.seg(F.relu(m.a(x))), ["seg"], False),

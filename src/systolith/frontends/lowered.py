@@ -146,5 +146,5 @@ def numbered(name: str, known: Container[str]) -> str:
     """The name, with a number where it is known already."""
     taken, number = name, 2
     while taken in known:
-        taken, number = f"{taken}#{number}", number + 1
+        taken, number = f"{name}#{number}", number + 1
     return taken
