@@ -26,7 +26,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "requests": (),
     "steps": ("requests", "importers", "training", "rtl"),
     "flows": ("steps", "faults"),
-    "report": ("flows",),
+    "projects": ("rtl",),
+    "hardware": ("flows", "projects"),
+    "report": ("hardware",),
     "cli": ("report",),
 }
 """A room and the rooms it names; it may use whatever those may use, and the ground floor."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from systolith.array import ArraySpec, clocks, run_layer
     from systolith.flows.check import check
     from systolith.flows.convert import convert
-    from systolith.flows.cosim import cosim
     from systolith.flows.evaluate import evaluate
     from systolith.flows.export import export
     from systolith.flows.grade import grade
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from systolith.flows.verify import verify
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
+    from systolith.hardware.cosim import cosim
     from systolith.models import load_pretrained, quantize
     from systolith.models import load_pretrained as load
     from systolith.network import Conv
@@ -88,6 +88,7 @@ _HOMES = {
     "Network": "network:IntegerNetwork",
     "calibrate": "quant",
     "clocks": "array",
+    "cosim": "hardware.cosim",
     "find_layout": "vectors",
     "load": "models:load_pretrained",
     "load_pretrained": "models",

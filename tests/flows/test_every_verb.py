@@ -74,6 +74,7 @@ KEYS = {
 }
 FUNCTIONS = {"import": "import_model"}
 """Of a verb that is no name in Python."""
+HARDWARE = ("cosim",)
 TIMES = ("seconds", "images_per_s")
 
 
@@ -99,7 +100,8 @@ def flow_of(verb: str) -> tuple[Any, str]:
     first, *rest = verb.split()
     first = FUNCTIONS.get(first, first)
     nested = first == "layout"
-    return importlib.import_module(f"systolith.flows.{first}"), f"layout_{rest[0]}" if nested else first
+    room = "hardware" if first in HARDWARE else "flows"
+    return importlib.import_module(f"systolith.{room}.{first}"), f"layout_{rest[0]}" if nested else first
 
 
 def command_line(verb: str, given: dict[str, Any]) -> list[str]:

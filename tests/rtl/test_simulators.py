@@ -14,19 +14,19 @@ import pytest
 from conftest import Find
 from rtl.test_core import squeezed
 from systolith.formats import BadInput
-from systolith.rtl import layer, simulators
+from systolith.rtl import compiling, layer, simulators
 from systolith.rtl.layer import outcome
 from systolith.rtl.simulators import Simulator, find_simulator
 
 
 def test_compiled_models_are_kept(icarus: Simulator, tmp_path: Path) -> None:
     cache, given = tmp_path / "cache", {"ROWS": 2, "COLS": 2}
-    first = simulators.build(icarus, given, cache)
+    first = compiling.build(icarus, given, cache)
     stamp = first.stat().st_mtime_ns
-    assert simulators.build(icarus, given, cache) == first
+    assert compiling.build(icarus, given, cache) == first
     assert first.stat().st_mtime_ns == stamp
-    assert simulators.build(icarus, {**given, "COLS": 3}, cache) != first
-    assert simulators.build(replace(icarus, version="other"), given, cache) != first
+    assert compiling.build(icarus, {**given, "COLS": 3}, cache) != first
+    assert compiling.build(replace(icarus, version="other"), given, cache) != first
 
 
 def test_a_core_that_does_not_compile_gives_one_sentence(icarus: Simulator, tmp_path: Path) -> None:
@@ -34,26 +34,26 @@ def test_a_core_that_does_not_compile_gives_one_sentence(icarus: Simulator, tmp_
     shutil.copytree(simulators.RTL / "core", core)
     (core / "fit.sv").write_text("module fit; nonsense endmodule\n")
     with pytest.raises(BadInput, match=r"iverilog cannot compile the core: core/fit\.sv:1"):
-        simulators.build(icarus, {}, tmp_path / "cache", core)
+        compiling.build(icarus, {}, tmp_path / "cache", core)
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_a_long_message_of_a_tool_ends_after_a_word_and_says_so() -> None:
-    assert simulators._shown(" core/fit.sv:1: error: syntax error\n") == "core/fit.sv:1: error: syntax error"
-    assert simulators._shown("word " * 60) == ("word " * 60).strip()
-    assert simulators._shown("words " * 60) == ("words " * 49) + "words ..."
-    assert simulators._shown("x" * 400) == "x" * 300 + " ..."
+    assert simulators.shown(" core/fit.sv:1: error: syntax error\n") == "core/fit.sv:1: error: syntax error"
+    assert simulators.shown("word " * 60) == ("word " * 60).strip()
+    assert simulators.shown("words " * 60) == ("words " * 49) + "words ..."
+    assert simulators.shown("x" * 400) == "x" * 300 + " ..."
 
 
 def test_a_core_is_compiled_once_by_however_many(icarus: Simulator, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: simulators.build(icarus, {"ROWS": 3}, tmp_path / "cache"), range(4)))
+        found = set(pool.map(lambda _: compiling.build(icarus, {"ROWS": 3}, tmp_path / "cache"), range(4)))
     assert len(found) == 1
     assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
 
 
 def test_verilators_own_part_is_compiled_once(simulator: Find, models: Path) -> None:
-    first, second = (simulators.build(simulator("verilator"), {"ROWS": rows, "COLS": 1}, models) for rows in (1, 2))
+    first, second = (compiling.build(simulator("verilator"), {"ROWS": rows, "COLS": 1}, models) for rows in (1, 2))
     assert first != second
     assert len([p for p in models.iterdir() if (p / "verilated.o").is_file()]) == 1
 
@@ -99,12 +99,12 @@ def test_what_a_core_includes_is_part_of_it(icarus: Simulator, tmp_path: Path) -
     shutil.copytree(simulators.RTL / "core", core)
     (core / "sfp_lane.sv").write_text('`include "defs.svh"\n' + (core / "sfp_lane.sv").read_text())
     (core / "defs.svh").write_text("// one\n")
-    first = simulators.build(icarus, {}, cache, core)
+    first = compiling.build(icarus, {}, cache, core)
     (core / "defs.svh").write_text("// two\n")
-    assert simulators.build(icarus, {}, cache, core) != first
+    assert compiling.build(icarus, {}, cache, core) != first
     (core / "defs.svh").unlink()
     with pytest.raises(BadInput, match=r"defs\.svh"):
-        simulators.build(icarus, {}, cache, core)
+        compiling.build(icarus, {}, cache, core)
 
 
 def test_a_full_disk_is_told(icarus: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_full_disk_is_told(icarus: Simulator, tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(simulators.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
         with pytest.raises(BadInput, match="the disk is full"):
-            simulators.build(icarus, {}, tmp_path / "cache")
+            compiling.build(icarus, {}, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     result = squeezed()
 

@@ -16,8 +16,8 @@ Diagram = Annotated[Path | None, Option("Draw the run's timing diagram into this
 
 @verb(CosimRequest)
 def cosim(*, diagram: Diagram = None, **given: Any) -> Shown:
-    from systolith.flows.cosim import cosim
     from systolith.formats import BadInput
+    from systolith.hardware.cosim import cosim
     from systolith.report.cosim import draw, text
     from systolith.steps.common import go_without, require_extra
 

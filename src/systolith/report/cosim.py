@@ -7,8 +7,8 @@ from typing import Any
 
 from systolith.array import ArraySpec
 from systolith.array.spec import parse_size
-from systolith.flows.cosim import CosimReport, LayerRun
-from systolith.flows.stress import StressReport
+from systolith.hardware.cosim import CosimReport, LayerRun
+from systolith.hardware.stress import StressReport
 from systolith.report.diagram import write_diagram
 from systolith.report.parts import Part, Rows, Table
 

@@ -16,7 +16,8 @@ from systolith.array import ArrayResult, Mapping, Schedule, contract
 from systolith.array.account import memory_words
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
-from systolith.rtl.simulators import Simulator, build, simulate
+from systolith.rtl.compiling import build
+from systolith.rtl.simulators import Simulator, simulate
 from systolith.vectors.layout import FileSpec, Layout, vector_files
 from systolith.vectors.text import encode_words
 

@@ -20,8 +20,9 @@ from systolith.network import Conv, IntegerNetwork
 from systolith.network.graph import Argmax, Linear, Requantize
 from systolith.network.reference import compute
 from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
+from systolith.rtl.compiling import build
 from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
-from systolith.rtl.simulators import Simulator, build
+from systolith.rtl.simulators import Simulator
 
 
 @dataclass(frozen=True, eq=False)

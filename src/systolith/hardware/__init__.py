@@ -1,0 +1,1 @@
+"""What the verbs of RTL do, as `flows/` for the others: simulators, projects of other people, mutation, synthesis."""
