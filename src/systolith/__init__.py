@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArraySpec",
     "BadInput",
+    "BundleBus",
     "Conv",
     "Layout",
     "Network",
@@ -83,6 +84,7 @@ __all__ = [
 _HOMES = {
     "ArraySpec": "array",
     "BadInput": "formats",
+    "BundleBus": "projects.bus",
     "Conv": "network",
     "Layout": "vectors",
     "Network": "network:IntegerNetwork",

@@ -20,6 +20,7 @@ from systolith.cli import (
     info,
     layout,
     lower,
+    project,
     run,
     simulate,
     train,
@@ -73,6 +74,7 @@ for command in COMMANDS:
     # `import` is no name for a function.
     app.command(command.__name__.removesuffix("_model"), cls=Grouped)(command)
 app.add_typer(layout.app, name="layout")
+app.add_typer(project.app, name="project")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from systolith.array.account import Depths, require_capacity
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.hardware.stress import StressReport, run_stress
+from systolith.hardware.testbenches import ProjectReport, run_project
 from systolith.network import Conv
 from systolith.network.reference import run as execute
 from systolith.pictures import CIFAR10_CLASSES
@@ -90,11 +91,11 @@ class CosimReport(Report):
 
 
 @flow(CosimRequest)
-def cosim(request: CosimRequest) -> CosimReport | StressReport:
+def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
     """Run layers on the RTL core in a real simulator; compare every psum, output and code, and the clock of each.
 
     Returns:
-        Words and timestamps equal, layer by layer; with `random` a `StressReport`.
+        Words and timestamps equal, layer by layer; with `random` a `StressReport`, with `project` a `ProjectReport`.
 
     Raises:
         BadInput: no such model, layer or picture; no simulator; a layer that the core cannot hold.
@@ -105,6 +106,9 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport:
         >>> report.clocks == report.predicted, report.words
         (True, 192)
     """
+    if request.project is not None:
+        return run_project(request)
+    go_without("our core (no --project given)", {"--stimulus": request.stimulus})
     how = make_schedule(request)
     if request.requantize not in ("thresholds", "fixed"):
         raise BadInput(f"--requantize {request.requantize!r}: expected thresholds or fixed")

@@ -9,12 +9,16 @@ from systolith.array import ArraySpec
 from systolith.array.spec import parse_size
 from systolith.hardware.cosim import CosimReport, LayerRun
 from systolith.hardware.stress import StressReport
+from systolith.hardware.testbenches import ProjectReport
 from systolith.report.diagram import write_diagram
 from systolith.report.parts import Part, Rows, Table
+from systolith.report.project import project_text
 
 
-def text(report: CosimReport | StressReport) -> list[Part]:
+def text(report: CosimReport | StressReport | ProjectReport) -> list[Part]:
     """A row a layer, or what was compared of a single one; then what is known of a difference."""
+    if isinstance(report, ProjectReport):
+        return project_text(report)
     if isinstance(report, StressReport):
         rows: list[tuple[str, str]] = []
         if report.layer is not None:

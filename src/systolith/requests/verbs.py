@@ -21,6 +21,7 @@ from systolith.requests.shared import (
     MOST_FILES,
     OUTPUT,
     PICTURE,
+    PROJECT,
     RUNNING,
     STIMULUS,
     AnyModel,
@@ -130,7 +131,20 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
     sim: Annotated[
         str, Option("auto (Verilator, else Icarus), icarus, verilator, or the path of one's compiler.", RUNNING)
     ] = "auto"
-    core: Annotated[Path | None, Option("A folder with your version of the core's .sv files.", RUNNING)] = None
+    core: Annotated[Path | None, Option("A folder with your version of our core's .sv files.", RUNNING)] = None
+    project: Annotated[
+        Path | None, Option("Instead of our core: your design and testbench, as a core.toml says.", PROJECT)
+    ] = None
+    stimulus: Annotated[
+        str | None,
+        Option("With --project: made-up layers instead, such as random:50,corner, of the project's shape.", PROJECT),
+    ] = None
+    control: Annotated[
+        bool,
+        Option(
+            "With --project: a passing run again with a bit flipped in each kind of file.", PROJECT, off="--no-control"
+        ),
+    ] = True
     waves: Annotated[Path | None, Option("Write every signal to this .fst or .vcd (of a single layer).", OUTPUT)] = None
     out: Annotated[Path | None, Option("Keep the vectors and what the core dumped in this folder.", OUTPUT)] = None
     timeout: Annotated[float, Option("Seconds that a simulation may take.", RUNNING)] = 900
@@ -270,6 +284,33 @@ class ConvertRequest(Array, Geometry, Forcing, Request):
         str | None,
         Option("The folder's layout: a name or a .toml file. [default: the bundle's own]", LAYER, flag="--from"),
     ] = None
+
+
+@dataclass(frozen=True)
+class ProjectCheckRequest(Request):
+    """Read a core.toml, compile what it names, and compare the files that its testbench opens with ours."""
+
+    project: Annotated[Path, Option("The core.toml, or its folder.", position="only")]
+    sim: Annotated[str | None, Option("The simulator. [default: the project's]", RUNNING)] = None
+
+
+@dataclass(frozen=True)
+class ProjectNewRequest(Forcing, Request):
+    """Propose a core.toml for a testbench: the files that it opens, their headers and words; say what was not found."""
+
+    from_testbench: Annotated[Path, Option("The testbench's source.", PROJECT, "--from-testbench")]
+    sources: Annotated[
+        list[str] | None,
+        Option("The design's sources; repeatable. [default: those beside the testbench]", PROJECT, "--source"),
+    ] = None
+    out: Annotated[Path, Option("The project file to write.", OUTPUT)] = Path("core.toml")
+
+
+@dataclass(frozen=True)
+class ProjectStartRequest(Forcing, Request):
+    """Write a passing start: our core and a testbench as your own copy, core.toml, Makefile, a cocotb test."""
+
+    folder: Annotated[Path, Option("The new folder.", position="only")]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from systolith.vectors.read import Geometry, Reading, golden_checks, implied, re
 
 Change = Callable[[FileSpec], FileSpec]
 
+LABELS = {"act": ("time", "row"), "weight": ("col", "row"), "psum": ("time", "col"), "out": ("time", "col")}
+"""What the three words of a header name, by tensor."""
+
 
 def reversed_terms(terms: tuple[str, ...]) -> tuple[str, ...]:
     """Each axis the other way round: the whole order is reversed."""
@@ -81,14 +84,13 @@ def with_options(
         no_relu: outputs before ReLU.
         addresses: with a file of accumulation addresses, 11 bits.
     """
-    labels = {"act": ("time", "row"), "weight": ("col", "row"), "psum": ("time", "col"), "out": ("time", "col")}
     files = []
     for spec in layout.files:
         if header is not None:
             if header not in ("none", "tokens") and not header.isdecimal():
                 raise BadInput(f"header {header!r}: expected none, tokens, or a number of lines")
             lines = ("// free",) * int(header) if header.isdecimal() else ()
-            tokens = labels[tensors.SOURCES[spec.tensor]] if header == "tokens" else ()
+            tokens = LABELS[tensors.SOURCES[spec.tensor]] if header == "tokens" else ()
             spec = replace(spec, tokens=tokens, header=lines)
         if radix is not None:
             spec = replace(spec, radix=radix)

@@ -1,0 +1,2 @@
+// The design, from the bottom up, and its testbench.
+FILES
