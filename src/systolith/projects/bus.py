@@ -128,10 +128,12 @@ def cocotb_runner(
     found = find_simulator(simulator)
     environment = dict(os.environ)
     try:
-        arguments = ["-g2012"] if found.name == "icarus" else ["--timing", "-Wno-fatal"]
+        arguments = ["-g2012"] if found.name == "icarus" else ["-Wno-fatal"]
         if found.name == "verilator" and shutil.which("verilator") is None:
             os.environ["PATH"] = f"{Path(found.command).parent}{os.pathsep}{os.environ['PATH']}"
             os.environ["VERILATOR_ROOT"] = found.root
+            # The wheel's makefile does not know how g++ takes a precompiled header.
+            os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
         runner = get_runner(found.name)
         build = folder / "sim_build" / found.name
         runner.build(

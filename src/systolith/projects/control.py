@@ -113,11 +113,21 @@ def _flips(kind: str, trial: Trial, layout: Layout) -> Iterator[tuple[Flip, Tria
         for at in order[:_TRIES].tolist():
             line, lane = divmod(at, file.shape[1])
             changed, value, instead = _flipped(file, line, lane)
+            if kind == "address" and not _moves(trial, file.spec.offset, value, instead):
+                continue
             if not is_input or _shows(trial, layout, kind, int(sources[line, lane]) - 1, instead):
                 others = tuple(changed if one is file else one for one in trial.files)
                 flipped = Trial(f"{trial.name}, {kind} bit, {where}", trial.result, others)
                 yield Flip(kind, file.name, line, lane, value, instead, False), flipped
                 break
+
+
+def _moves(trial: Trial, offset: int, address: int, instead: int) -> bool:
+    """Whether the psums at two addresses differ; what lies outside is as good as different."""
+    psum = trial.result.psum.sum(0)  # of all input channels: (oc_tile, kij, nij, col)
+    flat = psum.reshape(len(psum), -1, psum.shape[-1])
+    there = instead - offset
+    return not 0 <= there < flat.shape[1] or not np.array_equal(flat[:, address - offset], flat[:, there])
 
 
 def _flipped(file: VectorFile, line: int, lane: int) -> tuple[VectorFile, int, int]:

@@ -35,6 +35,7 @@ _MISSING = (
     re.compile(r"(?P<name>[^\s:]+):0: \$readmem file not found"),
 )
 _DESCRIPTOR = re.compile(r"invalid file descriptor|\(0x0\)|File descriptor .*invalid|fd \(0\)", re.I)
+_REFUSED = re.compile(r"is not assignable|sorry: |not (?:yet )?supported", re.I)
 _SIZE = re.compile(r"\d\s*[xX]\s*\d")  # 8x8, 4 x 4
 _X = re.compile(r"(?<!\w)(?:\d*'[bhdBHD])?[xX][xX_]*(?!\w)")
 _MOST = 3
@@ -110,6 +111,9 @@ def classify(project: Project, name: str, ended: Ended, copy: Path, placed: Sequ
         own = [shown(line) for line in (own or fails or lines[-_MOST:])]
         return Outcome(name, kind, shown(said), change, tuple(own[:_MOST]), seconds)
 
+    refused = next((line for line in lines if _REFUSED.search(line)), None)
+    if refused is not None:
+        return outcome("construct", refused, "another simulator (--sim), or other words in the source")
     missing = _missing(project, text, copy, placed)
     if missing is not None:
         return outcome("no file", *missing)

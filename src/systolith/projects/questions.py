@@ -15,7 +15,7 @@ from systolith.projects.testbench import opened
 from systolith.vectors import Layout
 from systolith.vectors.layout import FileSpec, vector_files
 from systolith.vectors.tensors import SOURCES
-from systolith.verdict.variants import CHANGES, LABELS, kij_major, reverse_lanes, reverse_lines, toggle_relu
+from systolith.verdict.variants import CHANGES, LABELS, reverse_lanes, reverse_lines, toggle_relu
 
 NAMES = {"act": "activations", "weight": "weights", "psum": "psums", "out": "outputs", "address": "addresses"}
 _HEADERS = ("none", "three words", "1 line", "2 lines", "3 lines")
@@ -80,11 +80,20 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
         yield f"{what}: lines in the order {', '.join(order)} (the slowest first)", replace(spec, lines=order)
     for order in itertools.permutations(spec.lanes):
         yield f"{what}: lanes in the order {', '.join(order)} (the slowest first)", replace(spec, lanes=order)
-    yield f"{what}: one file for all kij", kij_major(spec)
-    if "kij" in spec.lines and "kij" not in spec.axes_of_files:
-        stem, dot, suffix = spec.name.rpartition(".")
+    if "kij" in spec.axes_of_files:
+        left = re.findall(r"\{(?!kij)[^}]*\}", spec.name)
+        plain = re.sub(r"_?(?:kij)?\{kij[^}]*\}", "", spec.name)
+        for name in (plain, *_opened_as(left, project, layout)):
+            yield (
+                f"{what}: one file for all kij, {name}",
+                replace(spec, name=name, single=None, lines=("kij", *spec.lines)),
+            )
+    elif "kij" in spec.lines:
         rest = tuple(term for term in spec.lines if term != "kij")
-        yield f"{what}: a file for each kij", replace(spec, name=f"{stem}{{kij}}{dot}{suffix}", lines=rest)
+        fields = [*re.findall(r"\{[^}]*\}", spec.name), "{kij}"]
+        stem, dot, suffix = spec.name.rpartition(".")
+        for name in (f"{stem}{{kij}}{dot}{suffix}", *_opened_as(fields, project, layout)):
+            yield f"{what}: a file for each kij, {name}", replace(spec, name=name, single=None, lines=rest)
     if spec.axes_of_files:
         for by in (1, -1):
             if (moved := _counted(spec, by)) is not None:
@@ -99,7 +108,7 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
             yield f"{what}: words in {name}", changed
     if spec.signed is not None or spec.bits is not None:
         yield f"{what}: lanes as wide as the array's", replace(spec, bits=None, signed=None)
-    for name in _other_names(spec, project, layout):
+    for name in _opened_as(re.findall(r"\{[^}]*\}", spec.name), project, layout):
         yield f"{what}: files called {name}", replace(spec, name=name, single=None)
 
 
@@ -136,10 +145,9 @@ def _counted(spec: FileSpec, by: int) -> FileSpec | None:
     return replace(spec, name=re.sub(r"\{([a-z]+)([+-]\d+)?(:[^}]*|)\}", moved, spec.name))
 
 
-def _other_names(spec: FileSpec, project: Project, layout: Layout) -> Iterator[str]:
-    """Names that the testbench opens and no file of the layout has, as names of this one's files."""
+def _opened_as(fields: Sequence[str], project: Project, layout: Layout) -> Iterator[str]:
+    """Names that the testbench opens and no file of the layout has, with these fields for what is formatted in."""
     mine = [_shape(one.name) for one in layout.files]
-    fields = re.findall(r"\{[^}]*\}", spec.name)
     for one in opened(project):
         if not one.reads or _shape(one.name) in mine:
             continue

@@ -40,7 +40,7 @@ async def layer(dut: Any) -> None:
         getattr(dut, name).value = 0
     dut.shape.value = sum(number << 16 * place for place, number in enumerate(reversed(numbers)))
     dut.reset.value = 1
-    Clock(dut.clk, 10, "ns").start()
+    Clock(dut.clk, 10, "step").start()
     for _ in range(4):
         await FallingEdge(dut.clk)
     dut.reset.value = 0
