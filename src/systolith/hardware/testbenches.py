@@ -130,11 +130,11 @@ def run_project(request: CosimRequest) -> ProjectReport:
             aside = Workshop(project, simulator, Path(scratch), request.jobs)
             if bad is not None and outcomes[bad].kind in ASKED:
                 request.progress("asking whether another layout passes")
-                hints, tried = passing(aside, trials[bad], project.layout), True
+                hints, tried = passing(aside, trials[bad]), True
             good = next((i for i, one in enumerate(outcomes) if one.passed), None)
             if bad is None and good is not None and request.control:
                 request.progress("flipping bits")
-                found = control(aside, trials[good], project.layout)
+                found = control(aside, trials[good])
         runs = tuple(_run(trial, outcome) for trial, outcome in zip(trials, outcomes, strict=True))
     passed = sum(outcome.passed for outcome in outcomes)
     unseen = judgement(found) if found is not None else ""
@@ -232,7 +232,7 @@ def _trial(project: Project, bundle: Path, out: Path) -> Trial:
     result, _ = read_bundle(bundle)
     relative = bundle.relative_to(out).parts
     name = result.mapping.conv.name if relative[0] == "layers" else relative[-1]
-    return Trial(name, result, tuple(vector_files(result, project.layout)))
+    return Trial(name, result, project.layout, tuple(vector_files(result, project.layout)))
 
 
 def _run(trial: Trial, outcome: Outcome) -> ProjectRun:

@@ -70,7 +70,7 @@ class Control:
         return f"{self.kind} files are looked at in part: not {missed}"
 
 
-def control(workshop: Workshop, trial: Trial, layout: Layout) -> list[Control]:
+def control(workshop: Workshop, trial: Trial) -> list[Control]:
     """Run a passing trial again with one bit flipped, in the first, a middle and the last word of each kind of file.
 
     A flip in an input is one that changes a golden word of the layout; where none does (all weights there are 0), the
@@ -79,7 +79,7 @@ def control(workshop: Workshop, trial: Trial, layout: Layout) -> list[Control]:
     made: list[tuple[Flip, Trial]] = []
     for kind in dict.fromkeys(file.spec.tensor for file in trial.files):
         if workshop.project.passes or kind not in GOLDEN:
-            made += _flips(kind, trial, layout)
+            made += _flips(kind, trial)
     outcomes = run_trials(workshop, [changed for _, changed in made])
     flips = [replace(flip, noticed=not outcome.passed) for (flip, _), outcome in zip(made, outcomes, strict=True)]
     kinds = dict.fromkeys(flip.kind for flip in flips)
@@ -99,7 +99,7 @@ def judgement(controls: Sequence[Control]) -> str:
     return "; ".join(str(one) for one in controls if one.noticed < len(one.flips))
 
 
-def _flips(kind: str, trial: Trial, layout: Layout) -> Iterator[tuple[Flip, Trial]]:
+def _flips(kind: str, trial: Trial) -> Iterator[tuple[Flip, Trial]]:
     files = [file for file in trial.files if file.spec.tensor == kind and all(file.shape)]
     if not files:
         return
@@ -115,9 +115,9 @@ def _flips(kind: str, trial: Trial, layout: Layout) -> Iterator[tuple[Flip, Tria
             changed, value, instead = _flipped(file, line, lane)
             if kind == "address" and not _moves(trial, file.spec.offset, value, instead):
                 continue
-            if not is_input or _shows(trial, layout, kind, int(sources[line, lane]) - 1, instead):
+            if not is_input or _shows(trial, kind, int(sources[line, lane]) - 1, instead):
                 others = tuple(changed if one is file else one for one in trial.files)
-                flipped = Trial(f"{trial.name}, {kind} bit, {where}", trial.result, others)
+                flipped = replace(trial, name=f"{trial.name}, {kind} bit, {where}", files=others)
                 yield Flip(kind, file.name, line, lane, value, instead, False), flipped
                 break
 
@@ -150,7 +150,7 @@ def _sources(trial: Trial, file: VectorFile) -> NDArray[np.integer]:
     return next(one.words for one in files if one.name == file.name)
 
 
-def _shows(trial: Trial, layout: Layout, kind: str, place: int, instead: int) -> bool:
+def _shows(trial: Trial, kind: str, place: int, instead: int) -> bool:
     """Whether an input changed there makes another golden word: the layer is computed again."""
     source = _array(trial, kind).copy()
     source.reshape(-1)[place] = instead
@@ -162,6 +162,6 @@ def _shows(trial: Trial, layout: Layout, kind: str, place: int, instead: int) ->
             again = run_layer(replace(mapping.conv, weight=source), act, mapping.spec)
     except BadInput:  # it does not fit its format, or a sum does not: another word will do
         return False
-    files = {file.name: file for file in vector_files(again, layout)}
+    files = {file.name: file for file in vector_files(again, trial.layout)}
     golden = [file for file in trial.files if file.spec.tensor in GOLDEN]
     return any(not np.array_equal(file.words, files[file.name].words) for file in golden)

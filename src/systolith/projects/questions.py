@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from systolith.formats import BadInput
+from systolith.projects.control import control
 from systolith.projects.project import Project
 from systolith.projects.running import Trial, Workshop, run_trials
 from systolith.projects.testbench import opened
@@ -21,9 +22,13 @@ NAMES = {"act": "activations", "weight": "weights", "psum": "psums", "out": "out
 _HEADERS = ("none", "three words", "1 line", "2 lines", "3 lines")
 
 
-def passing(workshop: Workshop, trial: Trial, layout: Layout) -> list[str]:
-    """In words, each single change of `layout` with which the testbench passes; changes that make no files are left
-    out."""
+def passing(workshop: Workshop, trial: Trial) -> list[str]:
+    """In words, each single change of the trial's layout with which the testbench passes, and notices flipped bits.
+
+    A testbench that reads nothing from files in a wrong form compares x with x: such a pass is none. Changes that
+    make no files are left out.
+    """
+    layout = trial.layout
     trials: list[tuple[str, Trial]] = []
     seen: list[tuple[FileSpec, ...]] = [layout.files]
     for said, changed in changes(layout, workshop.project):
@@ -37,9 +42,10 @@ def passing(workshop: Workshop, trial: Trial, layout: Layout) -> list[str]:
                     pass
         except BadInput:
             continue
-        trials.append((said, Trial(f"with {said}", trial.result, files)))
+        trials.append((said, Trial(f"with {said}", trial.result, changed, files)))
     outcomes = run_trials(workshop, [one for _, one in trials])
-    return [said for (said, _), outcome in zip(trials, outcomes, strict=True) if outcome.passed]
+    passed = [one for one, outcome in zip(trials, outcomes, strict=True) if outcome.passed]
+    return [said for said, one in passed if all(found.noticed for found in control(workshop, one))]
 
 
 def changes(layout: Layout, project: Project) -> Iterator[tuple[str, Layout]]:
@@ -48,12 +54,14 @@ def changes(layout: Layout, project: Project) -> Iterator[tuple[str, Layout]]:
         for said, changed in _of_file(spec, project, layout):
             files = (*layout.files[:number], changed, *layout.files[number + 1 :])
             yield said, replace(layout, files=files)
-    for said, header in (("no header", "none"), ("three header words", "three words"), *_free()):
-        yield f"{said} in every file", replace(layout, files=tuple(_headed(spec, header) for spec in layout.files))
-    for radix in ("bin", "hex", "dec"):
-        specs = [_with(spec, radix=radix) for spec in layout.files]
-        if None not in specs:
-            yield f"words in {_RADIX[radix]} in every file", replace(layout, files=tuple(filter(None, specs)))
+    if len({(spec.tokens != (), len(spec.header)) for spec in layout.files}) == 1:
+        for said, header in (("no header", "none"), ("three header words", "three words"), *_free()):
+            yield f"{said} in every file", replace(layout, files=tuple(_headed(spec, header) for spec in layout.files))
+    if len({spec.radix for spec in layout.files}) == 1:
+        for radix, name in _RADIX.items():
+            specs = [_with(spec, radix=radix) for spec in layout.files]
+            if None not in specs:
+                yield f"words in {name} in every file", replace(layout, files=tuple(filter(None, specs)))
 
 
 _RADIX = {"bin": "binary", "hex": "hexadecimal", "dec": "decimal"}
@@ -72,7 +80,7 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
     if spec.tensor in ("out", "out_os"):
         yield f"{what} {'before' if spec.relu else 'after'} ReLU", toggle_relu(spec)
     if spec.tensor == "address":
-        for offset in (spec.offset - 1, spec.offset + 1, 0, 1):
+        for offset in (spec.offset - 1, spec.offset + 1, *range(17), *(1 << n for n in range(5, 12))):
             yield f"addresses with offset {offset}", replace(spec, offset=offset)
     for header in _HEADERS:
         yield f"{what}: {header if header != 'none' else 'no header'} in front", _headed(spec, header)
@@ -90,7 +98,8 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
             )
     elif "kij" in spec.lines:
         rest = tuple(term for term in spec.lines if term != "kij")
-        fields = [*re.findall(r"\{[^}]*\}", spec.name), "{kij}"]
+        base = _base(spec)
+        fields = [*re.findall(r"\{[^}]*\}", spec.name), f"{{kij+{base}}}" if base else "{kij}"]
         stem, dot, suffix = spec.name.rpartition(".")
         for name in (f"{stem}{{kij}}{dot}{suffix}", *_opened_as(fields, project, layout)):
             yield f"{what}: a file for each kij, {name}", replace(spec, name=name, single=None, lines=rest)
@@ -98,7 +107,7 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
         for by in (1, -1):
             if (moved := _counted(spec, by)) is not None:
                 yield f"{what}: file names counted from {_base(spec) + by}", moved
-    if spec.container in ("text", "readmem"):
+    if spec.container in ("text", "readmem") and not (spec.tokens or spec.header):
         other = "readmem" if spec.container == "text" else "text"
         way = "with an address before each word" if other == "readmem" else "without addresses"
         if (changed := _with(replace(spec, tokens=(), header=()), container=other)) is not None:
@@ -153,7 +162,10 @@ def _opened_as(fields: Sequence[str], project: Project, layout: Layout) -> Itera
             continue
         name = Path(one.name).name
         holes = re.findall(r"%\d*[dD]", name)
-        if len(holes) == len(fields):
+        numbers = re.findall(r"%\d*[dD]|\d+", name)
+        if fields and holes and len(holes) < len(fields) == len(numbers):
+            yield _put(r"%\d*[dD]|\d+", name, fields)
+        elif len(holes) == len(fields):
             yield _put(r"%\d*[dD]", name, fields)
         elif len(fields) and not holes and (numbered := _numbered(name, fields)):
             yield numbered

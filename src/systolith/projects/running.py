@@ -17,7 +17,7 @@ from systolith.projects.failures import SILENT, Ended, Outcome, classify, of_com
 from systolith.projects.project import Project
 from systolith.rtl.compiling import CompileError, Design, compile_design
 from systolith.rtl.simulators import Simulator, started
-from systolith.vectors import find_layout
+from systolith.vectors import Layout, find_layout
 from systolith.vectors.layout import VectorFile
 from systolith.verdict.judge import judge
 from systolith.verdict.words import How
@@ -37,11 +37,13 @@ class Trial:
     Attributes:
         name: how it is told apart.
         result: the layer, which says the sizes and what a dump should hold.
+        layout: of the files, and of a dump that has none of its own.
         files: what is placed.
     """
 
     name: str
     result: ArrayResult
+    layout: Layout
     files: tuple[VectorFile, ...]
 
 
@@ -170,7 +172,7 @@ def _run(workshop: Workshop, trial: Trial, model: Path | CompileError) -> Outcom
         outcome = classify(project, trial.name, ended, copy, placed)
         if project.dump is None or outcome.kind not in ("passed", *SILENT):
             return outcome
-        return _judged(project, outcome, result, copy)
+        return _judged(project, outcome, trial, copy)
     finally:
         if not workshop.keep:
             shutil.rmtree(copy, ignore_errors=True)
@@ -205,11 +207,11 @@ def _ended(command: list[str], where: Path, limit: float) -> Ended:
     return Ended(text, code, time.perf_counter() - begin)
 
 
-def _judged(project: Project, outcome: Outcome, result: ArrayResult, copy: Path) -> Outcome:
+def _judged(project: Project, outcome: Outcome, trial: Trial, copy: Path) -> Outcome:
     """What the dump says of a run that came to its end."""
     dump = project.dump
     assert dump is not None
-    layout = project.layout
+    layout = trial.layout
     if dump.layout:
         beside = project.file.parent / dump.layout
         layout = find_layout(str(beside) if dump.layout.endswith(".toml") else dump.layout)
@@ -221,7 +223,7 @@ def _judged(project: Project, outcome: Outcome, result: ArrayResult, copy: Path)
             outcome, kind="no dump", said=said, change="the dump's path in core.toml, or what the testbench writes"
         )
     try:
-        verdict = judge(result, layout, against, How(*(one or None for one in options)))
+        verdict = judge(trial.result, layout, against, How(*(one or None for one in options)))
     except BadInput as error:
         said = str(error).replace(str(copy), str(project.root))
         return replace(outcome, kind="failed", said=said, change="the dump's options in core.toml")
