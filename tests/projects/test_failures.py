@@ -15,6 +15,8 @@ from systolith.hardware.cosim import cosim
 from systolith.projects.failures import KINDS
 
 PLAIN = STYLES["no header"]
+PSUMS = 'n < NIJ; n = n + 1) begin\n        got = $fscanf(fd, "%b", word);'
+BIAS = 'fd = $fopen("bias.txt", "r");\n    got = $fscanf(fd, "%b", word);\n    if (got != 1) wrong = 1;'
 HANG = "forever #5 n = n + 1;"
 # What is changed, how it ends, what is said, what to change.
 FAILURES: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -38,7 +40,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "prints nothing": ({"body": "", "verdict": ""}, "silent", "printed nothing", "what the testbench prints"),
     "no verdict": ({"body": "", "verdict": '$display("done");'}, "no verdict", "done", "pass = under"),
     "all x": (
-        {"body": '$display("out %h", made);\n    $display("FAIL: got %b", made);'},
+        {"body": '$display("out %h", made);', "verdict": '$display("FAIL: got %b", made);'},
         "all x",
         "xxxx",
         "nothing drives",
@@ -53,7 +55,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "case counts",
     ),
     "a file that the layout does not write": (
-        {"body": '$readmemb("bias.txt", wgt);\n' + PLAIN.body},
+        {"body": BIAS + PLAIN.body},
         "no file",
         "bias.txt",
         "the layout: it writes no bias.txt",
@@ -106,11 +108,7 @@ def test_a_kind_of_file_that_is_never_looked_at_is_told(tmp_path: Path, simulato
 
 def test_a_part_that_is_never_looked_at_is_told(tmp_path: Path, simulator: Find) -> None:
     simulator("icarus")
-    report = cosim(
-        project=write(
-            PLAIN, tmp_path / "p", body=PLAIN.body.replace("n < NIJ; n = n + 1) begin", "n < 20; n = n + 1) begin")
-        )
-    )
+    report = cosim(project=write(PLAIN, tmp_path / "p", body=PLAIN.body.replace(PSUMS, PSUMS.replace("NIJ", "20"))))
     assert report.holds
     assert report.controls["psum"].noticed == 2
     assert report.controls["psum"].said.startswith("psum files are looked at in part: not psum8.txt, word 24")

@@ -35,7 +35,7 @@ def test_another_case_is_found_and_said(tree: Path) -> None:
     (tree / "list.f").write_text("RTL\\A.V\n")
     named = read_list(tree, "list.f", tree)
     assert named.sources == ("rtl/a.v",)
-    assert named.notes == ("RTL\\A.V is spelled rtl/a.v here",)
+    assert named.notes == ("RTL/A.V is spelled rtl/a.v here",)
     assert spelled(tree, "Rtl/Sub Dir/b.SV", "here") == "rtl/sub dir/B.sv"
 
 

@@ -68,7 +68,7 @@ def read_list(root: Path, name: str, base: Path, seen: tuple[str, ...] = ()) -> 
         raise BadInput(f"{name}: names itself by {' and '.join(seen)}")
     path = root / name
     try:
-        words = shlex.split(_COMMENT.sub(" ", path.read_text()), posix=True)
+        words = shlex.split(_COMMENT.sub(" ", path.read_text()).replace("\\", "/"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read as a file list ({error})") from None
     named = Named()

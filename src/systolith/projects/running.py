@@ -24,7 +24,7 @@ from systolith.verdict.words import How
 
 MOST_BYTES = 1 << 30
 """Of a project's folder, which is copied for every run."""
-MOST_PRINTED = 64 << 20
+MOST_PRINTED = 16 << 20
 """Of what a simulation may print."""
 _NOT_COPIED = (".git", ".hg", ".svn", "__pycache__", ".venv", "node_modules")
 _INCLUDE = re.compile(r'`include\s+"([^"]+)"')
