@@ -27,7 +27,6 @@ ASKED = {
         RELU: RELU,
         "psums: three words in front": "psums: no header in front",
         "psums: file names counted from 1": "psums: file names counted from 0",
-        "words in hexadecimal in every file": "words in binary in every file",
     },
     "seed": {
         f"psums: {ORDER.format('nij, kij')}": f"psums: {ORDER.format('kij, nij')}",

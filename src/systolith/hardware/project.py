@@ -142,7 +142,8 @@ def project_new(request: ProjectNewRequest) -> ProjectNewReport:
     """
     require_extra("pyslang", "rtl", "project new")
     bench, out = Path(request.from_testbench), Path(request.out)
-    require_free(out, request.force)
+    if out.is_dir() or (out.exists() and not request.force):
+        raise BadInput(f"{out}: exists already; --force replaces a file")
     root = out.resolve().parent
     try:
         text = bench.read_text(errors="replace")

@@ -144,10 +144,13 @@ def cocotb_runner(
             build_dir=build,
             always=True,
         )
-        results = runner.test(hdl_toplevel=top, test_module=module, build_dir=build, test_dir=folder)
+        try:
+            results = runner.test(hdl_toplevel=top, test_module=module, build_dir=build, test_dir=folder)
+        except SystemExit:  # under pytest it ends so
+            raise RuntimeError(f"cocotb tests of {module} failed") from None
     finally:
         os.environ.clear()
         os.environ.update(environment)
     tests, failed = get_results(results)
     if failed or not tests:
-        raise RuntimeError(f"{failed} of {tests} cocotb tests failed")
+        raise RuntimeError(f"cocotb tests of {module} failed: {failed} of {tests}")

@@ -117,7 +117,7 @@ class Project:
             if PurePosixPath(name).match(pattern):
                 is_file = PurePosixPath(where).suffix != "" and not any(c in pattern for c in "*?[")
                 return where if is_file else f"{where.rstrip('/')}/{PurePosixPath(name).name}"
-        return f"{self.folder}/{name}"
+        return (PurePosixPath(self.folder) / name).as_posix()
 
     def design(self, mapping: ArrayMapping) -> Design:
         """What is compiled for a layer: its numbers where the project names them."""

@@ -92,8 +92,8 @@ def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple
         left = re.findall(r"\{(?!kij)[^}]*\}", spec.name)
         plain = re.sub(r"_?(?:kij)?\{kij[^}]*\}", "", spec.name)
         for name in (plain, *_opened_as(left, project, layout)):
-            for order, lines in (("first", ("kij", *spec.lines)), ("last", (*spec.lines, "kij"))):
-                said = f"{what}: one file for all kij, {name}, kij {order}"
+            for at, lines in (("first", ("kij", *spec.lines)), ("last", (*spec.lines, "kij"))):
+                said = f"{what}: one file for all kij, {name}, kij {at}"
                 yield said, replace(spec, name=name, single=None, lines=lines)
     elif "kij" in spec.lines:
         rest = tuple(term for term in spec.lines if term != "kij")
