@@ -52,7 +52,7 @@ KEYS = {
     "utilisation equalities warnings bundle layout",
     "vectors": "folder files words bytes layout predicted warnings bundles",
     "vectors stimulus": "folder files words bytes layout psum_bits stimulus seed cases left_out",
-    "check": "bundle against levels first suspects matched words closest would_be",
+    "check": "bundle against levels first suspects matched words closest would_be counts assumed",
     "grade": "bundles count faults detected undetectable survivors unknown kinds",
     "convert": "from to folder files checks",
     "layout show": "name about files",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from systolith.steps.common import require_extra
 from systolith.steps.values import called, hidden
 from systolith.vectors import find_layout, read_bundle
 from systolith.vectors.layout_file import layout_from
-from systolith.verdict.judge import Verdict, judge
+from systolith.verdict.judge import judge
 from systolith.verdict.words import RADIXES, WAVEFORMS, How
 
 
@@ -40,12 +40,14 @@ class CheckReport(Report):
 
     Attributes:
         levels: by level, in the order of the layout.
-        first: the first wrong word, explained, or "".
+        first: the first wrong word, explained; where none is wrong, the first of `counts`; or "".
         expected: what that word should be.
         suspects: the known mistakes that give every word of the dump.
         matched, words: how many words the best explanation gives, of how many.
         closest: the mistakes that come nearest, where none gives every word.
         would_be: what the first wrong word would be, by mistake.
+        counts: of each file, log or signal with words missing or too many, which they are.
+        assumed: what was taken for granted to read the dump, such as a radix that is not the layout's.
     """
 
     verb: ClassVar[str] = "check"
@@ -59,6 +61,8 @@ class CheckReport(Report):
     words: int
     closest: tuple[str, ...]
     alternatives: Mapping[str, Alternative] = field(metadata=called("would_be"))
+    counts: tuple[str, ...]
+    assumed: tuple[str, ...]
 
 
 @flow(CheckRequest)
@@ -86,12 +90,12 @@ def check(request: CheckRequest) -> CheckReport:
     result, manifest = read_bundle(bundle)
     own = f"{bundle}/manifest.json: layout"
     layout = find_layout(request.layout) if request.layout else layout_from(manifest["layout"], own)
-    how = How(request.level, request.radix, request.signal, request.valid, request.clock)
+    how = How(**{each.name: getattr(request, each.name) for each in fields(How)})
     found = judge(result, layout, against, how)
     matched, words = found.matched
     return CheckReport(
         holds=found.holds,
-        verdict=_verdict(found),
+        verdict=found.sentence,
         bundle=bundle,
         against=against,
         levels={level.name: LevelCount(level.words, level.different) for level in found.levels},
@@ -102,19 +106,6 @@ def check(request: CheckRequest) -> CheckReport:
         words=words,
         closest=tuple(one.name for one in found.closest),
         alternatives={one.name: Alternative(one.value, one.words) for one in found.alternatives},
+        counts=found.counts,
+        assumed=found.assumed,
     )
-
-
-def _verdict(found: Verdict) -> str:
-    matched, total = found.matched
-    if found.holds:
-        return f"all equal: {total:,} words"
-    if found.suspects:
-        suspects = " or ".join(f"'{name}'" for name in found.suspects)
-        return f"NOT EQUAL: matches {suspects} at {matched:,} of {total:,} words"[:190]
-    wrong = sum(level.different for level in found.levels)
-    said = f"NOT EQUAL: {wrong:,} words wrong, {total:,} expected; no mistake known here makes them"
-    if found.closest:
-        best = found.closest[0]
-        said += f" all; closest: '{best.name}' at {best.words:,} of {total:,} words"
-    return said[:190]

@@ -7,10 +7,12 @@ from systolith.report.parts import Part, Rows
 
 
 def text(report: CheckReport) -> list[Part]:
-    """Words equal by level, the first wrong one, and what would make it."""
+    """Words equal by level, what was assumed to read them, the first wrong one, and what would make it."""
     rows = [(name, f"{lv.words - lv.different:,} of {lv.words:,} words equal") for name, lv in report.levels.items()]
+    rows += [("assumed", each) for each in report.assumed]
     if report.first:
         rows.append(("first", report.first))
+    rows += [("count", each) for each in report.counts if each != report.first]
     # By value, the likeliest mistakes first; those that leave this word right say nothing about it.
     would: dict[str, list[str]] = {}
     for name, one in report.alternatives.items():

@@ -47,7 +47,7 @@ class CheckRequest(Request):
 
     bundle: Annotated[Path, Option("The bundle with the golden vectors.", position="only")]
     against: Annotated[
-        Path, Option("What the RTL dumped: a folder of files, a time,value log, or a .vcd or .fst.", "The dump")
+        Path, Option("What the RTL dumped: a folder of files, a file of words, a log, or a .vcd or .fst.", "The dump")
     ]
     layout: Annotated[
         str | None, Option("Of the dumped files: a name or a .toml file. [default: the bundle's]", "The dump")
@@ -60,13 +60,28 @@ class CheckRequest(Request):
             "The dump",
         ),
     ] = None
-    radix: Annotated[str | None, Option("Of a log's values: bin, hex or dec. [default: the layout's]", "The dump")] = (
-        None
-    )
+    radix: Annotated[
+        str | None,
+        Option("Of the words: bin, hex or dec. [default: the layout's, or another that they show]", "The dump"),
+    ] = None
+    pattern: Annotated[
+        str | None,
+        Option(
+            "Of a text: a regular expression that finds the word in a line, (?P<value>...), and beside it, if it is "
+            "there, (?P<time>...), (?P<address>...) or (?P<lane>...).",
+            "The dump",
+        ),
+    ] = None
     signal: Annotated[str | None, Option("Of a waveform: the words, such as top.dut.out.", "The dump")] = None
     valid: Annotated[str | None, Option("Of a waveform: 1 where the signal is a word.", "The dump")] = None
     clock: Annotated[
         str | None, Option("Of a waveform: a word at each rising edge, as before the edge.", "The dump")
+    ] = None
+    when: Annotated[
+        str | None, Option("Of a waveform, instead of a valid: SIGNAL=VALUE, such as top.dut.state=3.", "The dump")
+    ] = None
+    times: Annotated[
+        str | None, Option("Of a waveform, instead of a valid: the words' times, T,T,... or FROM:TO:STEP.", "The dump")
     ] = None
 
 

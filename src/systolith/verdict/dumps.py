@@ -1,18 +1,16 @@
-"""What RTL dumped beside the golden words: a folder of files in the layout, `time,value` logs, or a waveform.
+"""What RTL dumped beside the golden words: a folder of files in the layout, logs, or a waveform.
 
-A word that is damaged is a difference, never an error: x, z, too short, missing. What is no dump at all (a log without
-times, an unknown signal) is `BadInput`.
+A word that is damaged is a difference, never an error: x, z, too short, missing. What is no dump at all (a log whose
+lines are none, an unknown signal) is `BadInput`.
 
-A log has a line a word, `time,value`, in the order of the level's golden words (the layout's files one after another);
-`#` and `//` comments, empty lines and one heading are skipped. A value is in the radix of `How`, or as its prefix says
-(0b, 0x, or as Verilog writes it, 16'h3f); shorter ones are extended on the left as in Verilog.
+A log has a line a word in the order of the level's golden words (the layout's files one after another). How text is
+read, `lines.py` and `values.py` say.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +21,13 @@ from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.vectors import tensors
 from systolith.vectors.layout import FileSpec, Layout, VectorFile, spec_files
 from systolith.vectors.text import encode_words
+from systolith.verdict.lines import Text, holds_words, is_log, text_of, words_of
+from systolith.verdict.placing import placed
 from systolith.verdict.waves import sample
-from systolith.verdict.words import WAVEFORMS, How, Words
+from systolith.verdict.words import WAVEFORMS, Form, How, Words
 
 _PREFIXES = {"psum": "psum", "sfp": "sfp", "out": "output"}
-_KNOWN, _X, _DAMAGED = 0, 1, 2  # of a lane
+_KNOWN, _X, _DAMAGED, MISSING = 0, 1, 2, 3  # of a lane
 _CHUNK = 1 << 16  # words decoded at once
 
 
@@ -39,10 +39,13 @@ class Dump:
         level: one of `words.LEVELS`.
         golden: what it should hold.
         found: integers (lines, lanes), where `state` is 0.
-        state: uint8 (lines, lanes): 0 a number, 1 x or z, 2 malformed or missing.
+        state: uint8 (lines, lanes): 0 a number, 1 x or z, 2 malformed, 3 (MISSING) in a line that was not dumped.
         text: of a line as found; "" where missing.
         place: of a line, in words.
         extra: words too many.
+        count: which words of its file or log are missing or too many, or "".
+        assumed: what was taken for granted to read it, a clause each.
+        source: the name of what was dumped.
     """
 
     level: str
@@ -52,6 +55,15 @@ class Dump:
     text: Callable[[int], str]
     place: Callable[[int], str]
     extra: int
+    count: str = ""
+    assumed: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """bool (lines,): where no word was dumped."""
+        where: NDArray[np.bool_] = (self.state == MISSING).all(1)
+        return where
 
     def matches(self, words: NDArray[np.integer], unknown: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
         """bool (lines,): where every lane is as `words` say, and x exactly where `unknown` is not 0."""
@@ -91,7 +103,8 @@ def read_dumps(result: ArrayResult, layout: Layout, against: Path, how: How) -> 
     """The dump at `against`, level after level, file after file.
 
     Args:
-        against: a folder of files in the layout, a folder of logs (`psum*`, `sfp*`, `out*`), a log, or a waveform.
+        against: a folder of files in the layout, a folder of logs (`psum*`, `sfp*`, `out*`), a file of words, a log, or
+            a waveform.
 
     Raises:
         BadInput: nothing there to compare, or it cannot be read; says what was expected.
@@ -103,87 +116,132 @@ def read_dumps(result: ArrayResult, layout: Layout, against: Path, how: How) -> 
         )
     if against.suffix.lower() in WAVEFORMS:
         words, width = sample(against, how)
-        level, files = _level_of(result, layout, how.level, against.stem, len(words.bits))
-        expected = _word_width(level, files)
+        level, files = _level_of(result, layout, how.level, against.stem, lambda _: len(words.bits))
+        expected = _form(level, files).width
         if width != expected:
             lane = f"{files[0].words.shape[1]} lanes of {files[0].fmt.bits}"
             raise BadInput(f"{how.signal} has {width} bits, a word of level {level} has {expected} ({lane})")
         return _spread(level, files, words)
-    if any((how.signal, how.valid, how.clock)):
-        raise BadInput(f"{against}: --signal, --valid and --clock are of waveforms: expected a .vcd, .fst or .ghw file")
+    if any((how.signal, how.valid, how.clock, how.when, how.times)):
+        options = "--signal, --valid, --clock, --when and --times"
+        raise BadInput(f"{against}: {options} are of waveforms: expected a .vcd, .fst or .ghw file")
     if against.is_dir():
         return _folder(result, layout, against, how)
     if not against.is_file():
         raise BadInput(f"{against}: expected a folder of dumped files, a log or a waveform")
-    return _log(result, layout, against, how.level, how.radix)
+    return _log(result, layout, against, how.level, how)
 
 
 def _folder(result: ArrayResult, layout: Layout, folder: Path, how: How) -> list[Dump]:
     found: list[Dump] = []
     levels = {how.level: levels_of(layout)[how.level]} if how.level else levels_of(layout)
+    listed: dict[Path, Mapping[str, list[Path]]] = {}
     for level, specs in levels.items():
         for spec in specs:
             files = golden_files(result, layout, [spec])
+            paths = [_find(folder / file.name, listed) for file in files]
             # A level that was not dumped at all is not compared; a file missing among others is.
-            if any((folder / file.name).exists() for file in files):
-                found += [_file(level, folder / file.name, file, how.radix) for file in files]
+            if any(paths):
+                found += [_file(level, path, file, how) for path, file in zip(paths, files, strict=True)]
     if found:
         return found
     for level in levels:
-        logs = [p for p in sorted(folder.iterdir()) if _prefix(p.name) == level and p.is_file() and _is_log(_text(p))]
+        form = _form(level, golden_files(result, layout, levels[level]))
+        logs = [p for p in sorted(folder.iterdir()) if _prefix(p.name) == level and _holds_log(p, form, how)]
         if len(logs) > 1:
             raise BadInput(f"{folder}: expected one log of level {level}, found {', '.join(p.name for p in logs)}")
-        found += [dump for path in logs for dump in _log(result, layout, path, level, how.radix)]
+        found += [dump for path in logs for dump in _log(result, layout, path, level, how)]
     if not found:
         names = ", ".join(spec.name for specs in levels.values() for spec in specs)
         raise BadInput(f"{folder}: holds none of the psum and output files of layout {layout.name} ({names})")
     return found
 
 
+def _find(path: Path, listed: dict[Path, Mapping[str, list[Path]]]) -> Path | None:
+    """The file, or the one whose name differs in upper and lower case alone."""
+    if path.exists():
+        return path
+    if path.parent not in listed:
+        names: dict[str, list[Path]] = {}
+        for each in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+            names.setdefault(each.name.lower(), []).append(each)
+        listed[path.parent] = names
+    near = listed[path.parent].get(path.name.lower(), [])
+    if len(near) > 1:
+        raise BadInput(f"{path}: expected a file of this name, found {' and '.join(p.name for p in near)}")
+    return near[0] if near else None
+
+
 def _prefix(name: str) -> str | None:
     return next((level for prefix, level in _PREFIXES.items() if name.lower().startswith(prefix)), None)
 
 
+def _holds_log(path: Path, form: Form, how: How) -> bool:
+    if path.suffix.lower() in WAVEFORMS or not path.is_file():
+        return False
+    return is_log(path, _read(path), form, how)
+
+
 def _level_of(
-    result: ArrayResult, layout: Layout, level: str | None, name: str, count: int
+    result: ArrayResult, layout: Layout, level: str | None, name: str, count: Callable[[Form], int]
 ) -> tuple[str, list[VectorFile]]:
-    """The level asked for, that of the name, the only one of so many words, or the outputs; and its golden files."""
+    """The level asked for, that of the name, the only one of so many words, or the outputs; and its golden files.
+
+    `count` says how many words the dump has, read in the form of a level.
+    """
     levels = levels_of(layout)
     named = level or _prefix(name)
     if named is not None and named in levels:
         return named, golden_files(result, layout, levels[named])
     files = {each: golden_files(result, layout, specs) for each, specs in levels.items()}
-    fitting = [each for each in files if sum(len(f.words) for f in files[each]) == count]
+    fitting = [each for each in files if sum(len(f.words) for f in files[each]) == count(_form(each, files[each]))]
     level = fitting[0] if len(fitting) == 1 else "output"
     if level not in files:
         raise BadInput(f"layout {layout.name} has no outputs: --level says what was dumped ({', '.join(files)})")
     return level, files[level]
 
 
-def _word_width(level: str, files: list[VectorFile]) -> int:
-    widths = {file.words.shape[1] * file.fmt.bits for file in files}
-    if len(widths) != 1:
+def _form(level: str, files: Sequence[VectorFile]) -> Form:
+    """How the layout writes the words of a level."""
+    forms = {Form(file.style.radix, file.words.shape[1], file.fmt) for file in files}
+    if len({form.width for form in forms}) != 1:
         raise BadInput(f"the words of level {level} are not all of one width in this layout: dump files instead")
-    return widths.pop()
+    first = files[0]
+    return Form(first.style.radix, first.words.shape[1], first.fmt)
 
 
 def _spread(level: str, files: list[VectorFile], words: Words) -> list[Dump]:
     """The words of a level over its files."""
+    total = sum(len(file.words) for file in files)
+    golden: list[str] = []
+    if len(words.bits) != total and words.addresses is None:
+        for file in files:
+            held = encode_words(file.name, file.words, file.fmt)
+            golden += held.decode("ascii").splitlines()
+    where = placed(words.bits, golden or [""] * total, words.addresses)
+    said = f"{words.name}: {where.said}" if where.said else ""
+    if said and words.hint:
+        said += f"; {words.hint}"
+    assumed = (*words.assumed, where.assumed) if where.assumed else words.assumed
     dumps, start = [], 0
     for file in files:
-        end = start + len(file.words)
-        extra = max(0, len(words.bits) - end) if file is files[-1] else 0
-        found, state = _numbers(words.bits[start:end], len(file.words), file.fmt, file.words.shape[1])
+        slots = where.slots[start : start + len(file.words)]
+        bits = [words.bits[slot] if slot >= 0 else "" for slot in slots.tolist()]
+        found, state = _numbers(bits, len(bits), file.fmt, file.words.shape[1])
+        state[slots < 0] = MISSING
 
-        def text(line: int, start: int = start) -> str:
-            return words.texts[start + line] if start + line < len(words.texts) else ""
+        def text(line: int, slots: NDArray[np.int64] = slots) -> str:
+            return words.texts[slots[line]] if slots[line] >= 0 else ""
 
-        def place(line: int, start: int = start, name: str = file.name) -> str:
-            at = start + line
-            return f"{words.places(at) if at < len(words.bits) else words.end}, word {line + 1} of {name}"
+        def place(line: int, slots: NDArray[np.int64] = slots, name: str = file.name) -> str:
+            at = words.places(int(slots[line]))
+            return at if len(files) == 1 and words.name == name else f"{at}, word {line + 1} of {name}"
 
-        dumps.append(Dump(level, file, found, state, text, place, extra))
-        start = end
+        dump = Dump(level, file, found, state, text, place, 0, "", assumed, words.name)
+        dumps.append(dump)
+        start += len(file.words)
+    if said:
+        dumps[-1] = replace(dumps[-1], extra=where.extra, count=said)
     return dumps
 
 
@@ -206,151 +264,54 @@ def _numbers(
     return found, state
 
 
-def _text(path: Path) -> list[str]:
+def _read(path: Path) -> Text:
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
+        return text_of(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _file(level: str, path: Path, golden: VectorFile, radix: str | None) -> Dump:
+def _file(level: str, path: Path | None, golden: VectorFile, how: How) -> Dump:
     """A file of the layout, however damaged."""
-    style, header, count = golden.style, list(golden.header), len(golden.words)
-    if style.container != "text" or style.radix == "dec":
-        raise BadInput(f"{path}: dumps are read as text, binary or hexadecimal, or as a time,value log")
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
+    form = _form(level, [golden])
+    if path is None:
+        (dump,) = _spread(level, [golden], Words(golden.name, [], [], str, hint="there is no such file"))
+        return dump
     # Almost every file of almost every dump is right: then there is nothing to decode, or to keep.
-    right = encode_words(golden.name, golden.words, golden.fmt, style.radix)
-    if content.endswith(right):
-        top = content[: -len(right)].decode("ascii", "replace")
-        if top == "".join(f"{line}\n" for line in header) or (
-            top[-1:] in ("", "\n") and not _with_numbers(top.splitlines())
-        ):
+    if path.name == Path(golden.name).name and not how.pattern and how.radix in (None, form.radix):
+        right = b"".join(golden.encode())
+        content = path.read_bytes() if path.is_file() else b""
+        body = right[len("".join(f"{line}\n" for line in golden.header)) :]
+        if content in (right, body):
             clear = np.broadcast_to(np.uint8(_KNOWN), golden.words.shape)
             return Dump(level, golden, golden.words, clear, lambda line: "", lambda line: "", 0)
-    lines = content.decode("ascii", "replace").splitlines()
-    if lines[: len(header)] == header:
-        body = list(enumerate(lines[len(header) :], len(header) + 1))
-    else:
-        body = _with_numbers(lines)
-    if body and _is_log([line for _, line in body]):
-        words = _log_words(path, lines, radix or style.radix, _word_width(level, [golden]))
-        (dump,) = _spread(level, [golden], words)
-        return dump
-    texts = [line.strip() for _, line in body]
-    bits = [word.replace("_", "") for word in texts[:count]]
-    if style.radix == "hex":
-        bits = [_hex_bits(word, golden.words.shape[1] * golden.fmt.bits) for word in bits]
-    found, state = _numbers(bits, count, golden.fmt, golden.words.shape[1])
-    after = body[-1][0] + 1 if body else len(header) + 1
-
-    def place(line: int) -> str:
-        number = body[line][0] if line < len(body) else after + line - len(body)
-        return f"{golden.name}, line {number}"
-
-    extra = max(0, len(body) - count)
-    return Dump(level, golden, found, state, lambda line: texts[line] if line < len(texts) else "", place, extra)
+    if golden.style.container == "npy":
+        raise BadInput(f"{path}: not the golden file; words are compared in text: dump text (--layout), not .npy files")
+    text = _read(path)
+    words = words_of(path, golden.name, text, form, how, golden.header, golden.style.container)
+    assumed = words.assumed
+    if path.name != Path(golden.name).name:
+        assumed += ("found under a name in other upper and lower case",)
+    hint = "the file is empty" if text.empty else ""
+    (dump,) = _spread(level, [golden], replace(words, assumed=assumed, hint=hint))
+    return dump
 
 
-_NIBBLES = {f"{value:x}": f"{value:04b}" for value in range(16)} | {"x": "xxxx", "z": "zzzz"}
+def _log(result: ArrayResult, layout: Layout, path: Path, level: str | None, how: How) -> list[Dump]:
+    """A file that holds a level's words, or those of one of its files whose name it has."""
+    text = _read(path)
 
+    def count(form: Form) -> int:
+        try:
+            return len(words_of(path, path.name, text, form, how).bits)
+        except BadInput:
+            return -1  # not of this level, or of none
 
-def _hex_bits(word: str, width: int) -> str:
-    """Binary text of a hexadecimal word of the right length; else something that is no word."""
-    spare = -width % 4
-    bits = "".join(_NIBBLES.get(digit, "????") for digit in word.lower())
-    if len(bits) != width + spare or "1" in bits[:spare]:
-        return ""
-    return bits[spare:]
-
-
-def _with_numbers(lines: list[str]) -> list[tuple[int, str]]:
-    """Lines that hold something, comments left out, numbered from 1."""
-    return [(n, line) for n, line in enumerate(lines, 1) if _holds(line)]
-
-
-def _holds(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith(("#", "//"))
-
-
-def _is_log(lines: list[str]) -> bool:
-    """Whether the first line that is no comment has a comma: no word of a layout has."""
-    return "," in next(filter(_holds, lines), "")
-
-
-def _log(result: ArrayResult, layout: Layout, path: Path, level: str | None, radix: str | None) -> list[Dump]:
-    lines = _text(path)
-    if not _is_log(lines):
-        raise BadInput(f"{path}: expected a log of lines time,value (or the folder that holds files of the layout)")
-    level, files = _level_of(result, layout, level, path.name, len(_entries(lines)))
-    words = _log_words(path, lines, radix or files[0].style.radix, _word_width(level, files))
-    return _spread(level, files, words)
-
-
-_TIME = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?")
-
-
-def _entries(lines: list[str]) -> list[tuple[int, str]]:
-    """The numbered lines of a log behind its heading, if it has one (the first line, where that has no time)."""
-    entries = _with_numbers(lines)
-    return entries[1:] if entries and not re.match(r"\s*[\d.+-]", entries[0][1]) else entries
-
-
-def _log_words(path: Path, lines: list[str], radix: str, width: int) -> Words:
-    entries = _entries(lines)
-    times: list[str] = []
-    texts: list[str] = []
-    bits: list[str] = []
-    before: float = 0
-    for number, line in entries:
-        time, comma, text = line.partition(",")
-        time, text = time.strip(), text.strip().strip('"')
-        if not comma or not _TIME.fullmatch(time):
-            raise BadInput(
-                f"{path}: line {number}: expected time,value with a number for the time, found {line[:60]!r}"
-            )
-        now = int(time) if time.isdigit() else float(time)
-        if now < before:
-            raise BadInput(f"{path}: line {number}: time {time} is before time {times[-1]} of the line above")
-        before = now
-        times.append(time)
-        texts.append(text)
-        bits.append(_value(text, radix, width, f"{path}: line {number}"))
-    end = f"{path.name}, line {len(lines) + 1}"
-    return Words(bits, texts, lambda at: f"{path.name}, line {entries[at][0]} (time {times[at]})", end)
-
-
-_LITERAL = re.compile(r"(?:0([bxd])|\d*'s?([bhd]))(.*)", re.IGNORECASE | re.DOTALL)
-_RADIXES = {"b": "bin", "x": "hex", "h": "hex", "d": "dec"}
-_DIGITS = {"bin": "01xz", "hex": "0123456789abcdefxz", "dec": "0123456789"}
-
-
-def _value(text: str, radix: str, width: int, where: str) -> str:
-    """Binary text of a log's value, extended to `width`; "" of an empty one."""
-    word = text.replace("_", "").lower()
-    # An unprefixed hexadecimal word may itself begin with 0b or 0d.
-    match = _LITERAL.fullmatch(word) if radix != "hex" or word.startswith("0x") or "'" in word else None
-    if match:
-        radix, word = _RADIXES[match[1] or match[2]], match[3].strip()
-    if not word:
-        return ""
-    negative = radix == "dec" and word.startswith("-")
-    digits = word[1:] if negative else word
-    if radix == "dec" and not negative and set(digits) in ({"x"}, {"z"}):
-        return digits[0] * width
-    if not digits or not set(digits) <= set(_DIGITS[radix]):
-        name = {"bin": "binary", "hex": "hexadecimal", "dec": "decimal"}[radix]
-        raise BadInput(f"{where}: expected a {name} value (--radix says another), found {text[:60]!r}")
-    if radix == "dec":
-        value = -int(digits) if negative else int(digits)
-        if not -(1 << (width - 1)) <= value < 1 << width:
-            raise BadInput(f"{where}: {value} does not fit the {width} bits of a word")
-        return f"{value & ((1 << width) - 1):0{width}b}"
-    bits = digits if radix == "bin" else "".join(_NIBBLES[digit] for digit in digits)
-    spare, bits = bits[:-width], bits[-width:]
-    if spare.strip("0") and set(spare) != {bits[0]} & {"x", "z"}:
-        raise BadInput(f"{where}: found more bits than the {width} of a word: {text[:60]!r}")
-    return bits.rjust(width, bits[0] if bits[0] in "xz" else "0")
+    level, files = _level_of(result, layout, level, path.name, count)
+    form = _form(level, files)
+    if not is_log(path, text, form, how):
+        if not holds_words(text, form):
+            raise BadInput(f"{path}: expected a log of lines time,value (or the folder that holds files of the layout)")
+        files = [file for file in files if Path(file.name).name.lower() == path.name.lower()] or files
+    header = files[0].header if len(files) == 1 else ()
+    return _spread(level, files, words_of(path, path.name, text, form, how, header, files[0].style.container))

@@ -36,7 +36,7 @@ class Alternative:
 
     Attributes:
         name: of the mistake.
-        value: of the first wrong lane, in decimal and binary, or "x"; "" where no word is wrong but some are too many.
+        value: of the first wrong lane, in decimal and binary, or "x".
         words: dumped words that it gives, of all.
         first: it gives the whole first wrong word.
     """
@@ -54,12 +54,14 @@ class Verdict:
     Attributes:
         levels: psums and outputs, those that were dumped. Where a layout has outputs before ReLU beside those after it,
             their names say so.
-        first: the first wrong word, explained, or "".
+        first: the first wrong word, explained; where none is wrong, the first of `counts`; or "".
         suspects: the mistakes that give every dumped word, in words; more than one only where these vectors cannot tell
             them apart.
         matched: words that the suspects give, of all.
         expected: what the first wrong lane should be, as in `Alternative.value`.
-        alternatives: every mistake known here, the most words first; empty if all is right.
+        alternatives: every mistake known here, the most words first; empty if no word is wrong.
+        counts: of each file, log or signal with words missing or too many, which: no mistake in the numbers.
+        assumed: what was taken for granted to read the dump, a sentence each.
     """
 
     levels: tuple[Level, ...]
@@ -68,6 +70,8 @@ class Verdict:
     matched: tuple[int, int]
     expected: str = ""
     alternatives: tuple[Alternative, ...] = ()
+    counts: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -81,6 +85,25 @@ class Verdict:
         if self.suspects:
             return ()
         return tuple(a for a in self.alternatives if a.first and a.words > right)[:_MOST]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in one line, under 200 characters."""
+        matched, total = self.matched
+        if self.holds:
+            return f"all equal: {total:,} words"
+        if self.suspects:
+            suspects = " or ".join(f"'{name}'" for name in self.suspects)
+            return f"NOT EQUAL: matches {suspects} at {matched:,} of {total:,} words"[:190]
+        if self.first in self.counts:
+            more = f" and {len(self.counts) - 1:,} more like it" if len(self.counts) > 1 else ""
+            return f"NOT EQUAL: {self.first[:150]}{more}"
+        wrong = sum(level.different for level in self.levels)
+        said = f"NOT EQUAL: {wrong:,} words wrong, {total:,} expected; no mistake known here makes them"
+        if self.closest:
+            best = self.closest[0]
+            said += f" all; closest: '{best.name}' at {best.words:,} of {total:,} words"
+        return said[:190]
 
 
 @dataclass(frozen=True)
@@ -98,8 +121,8 @@ def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = 
     Args:
         result: the golden layer.
         layout: of the dumped files; logs and waveforms have their words in the order of its files.
-        against: a folder, a `time,value` log, or a waveform (`dumps.read_dumps`).
-        how: to read a log or a waveform.
+        against: a folder, a file of words, a log, or a waveform (`dumps.read_dumps`).
+        how: to read it.
 
     Raises:
         BadInput: nothing there to compare, or it cannot be read; says what was expected.
@@ -114,28 +137,47 @@ def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = 
         ]
         levels.append(Level(name, sum(c for c, _ in counted), sum(d for _, d in counted)))
     total = sum(level.words for level in levels)
-    if not any(level.different for level in levels):
-        return Verdict(tuple(levels), "", (), (total, total))
-    at = next((i for i, ok in enumerate(right) if not ok.all()), None)
-    wrong = None
-    if at is not None:
-        dump, line = dumps[at], int(np.argmin(right[at]))
-        bad = (dump.state[line] != 0) | (dump.found[line] != dump.golden.words[line])
-        wrong = _Wrong(dump, line, int(np.argmax(bad)))
+    counts, assumed = tuple(dump.count for dump in dumps if dump.count), _assumed(dumps)
+    wrong = _first_wrong(dumps, right)
+    if wrong is None:
+        # Words that are missing are nobody's mistake in the numbers, and so are those too many.
+        same = 0 if counts else total
+        return Verdict(tuple(levels), next(iter(counts), ""), (), (same, total), counts=counts, assumed=assumed)
     weighed = [(c, _weigh(c, dumps, right, wrong)) for c in _candidates(result, layout, dumps)]
-    complete = not any(dump.extra for dump in dumps)
-    suspects = _one_a_family([c for c, a in weighed if complete and a.words == total])
-    expected = (
-        "" if wrong is None else _said(int(wrong.dump.golden.words[wrong.line, wrong.lane]), wrong.dump.golden.fmt)
-    )
+    suspects = _one_a_family([c for c, a in weighed if not counts and a.words == total])
     return Verdict(
         tuple(levels),
-        _extra(dumps) if wrong is None else _first(result, layout, wrong),
+        _first(result, layout, wrong),
         suspects,
         (total if suspects else 0, total),
-        expected,
+        _said(int(wrong.dump.golden.words[wrong.line, wrong.lane]), wrong.dump.golden.fmt),
         tuple(sorted((a for _, a in weighed), key=lambda a: -a.words)),
+        counts,
+        assumed,
     )
+
+
+def _first_wrong(dumps: list[Dump], right: list[NDArray[np.bool_]]) -> _Wrong | None:
+    """The first lane that was dumped and is wrong."""
+    for dump, ok in zip(dumps, right, strict=True):
+        wrong = ~ok & ~dump.missing
+        if wrong.any():
+            line = int(np.argmax(wrong))
+            bad = (dump.state[line] != 0) | (dump.found[line] != dump.golden.words[line])
+            return _Wrong(dump, line, int(np.argmax(bad)))
+    return None
+
+
+def _assumed(dumps: list[Dump]) -> tuple[str, ...]:
+    """What was taken for granted, once for all the files of which it was."""
+    sources: dict[str, list[str]] = {}
+    for dump in dumps:
+        for clause in dump.assumed:
+            names = sources.setdefault(clause, [])
+            if dump.source not in names:
+                names.append(dump.source)
+    several = {clause: f" and {len(names) - 1:,} more" if len(names) > 1 else "" for clause, names in sources.items()}
+    return tuple(f"{names[0]}{several[clause]}: {clause}" for clause, names in sources.items())
 
 
 def _names(layout: Layout, dumps: list[Dump]) -> dict[str, str]:
@@ -203,15 +245,13 @@ def _held(words: Ints, fmt: IntFormat) -> Ints:
     return wrapped(words, fmt)
 
 
-def _weigh(
-    candidate: _Candidate, dumps: list[Dump], right: list[NDArray[np.bool_]], wrong: _Wrong | None
-) -> Alternative:
+def _weigh(candidate: _Candidate, dumps: list[Dump], right: list[NDArray[np.bool_]], wrong: _Wrong) -> Alternative:
     count, value, first = 0, "", False
     for dump, golden, (words, unknown) in zip(dumps, right, candidate.words, strict=True):
         as_golden = words is dump.golden.words and unknown is None
         same = golden if as_golden else dump.matches(words, unknown)
         count += int(same.sum())
-        if wrong is not None and dump is wrong.dump:
+        if dump is wrong.dump:
             first = bool(same[wrong.line])
             is_x = unknown is not None and bool(unknown[wrong.line, wrong.lane])
             value = "x" if is_x else _said(int(words[wrong.line, wrong.lane]), dump.golden.fmt)
@@ -240,11 +280,6 @@ def _first(result: ArrayResult, layout: Layout, wrong: _Wrong) -> str:
     expected = _said(int(golden.words[line, lane]), golden.fmt)
     what = _place(result, layout, golden, line, lane)
     return f"{dump.place(line)}, lane {lane}: {what}: expected {expected}, found {found}"
-
-
-def _extra(dumps: list[Dump]) -> str:
-    dump = next(d for d in dumps if d.extra)
-    return f"{dump.golden.name}: {dump.extra} words more than the {len(dump.golden.words)} expected"
 
 
 def _place(result: ArrayResult, layout: Layout, golden: VectorFile, line: int, lane: int) -> str:
