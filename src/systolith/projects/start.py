@@ -19,7 +19,7 @@ def write_start(folder: Path) -> list[str]:
         shutil.copyfile(RTL / "core" / name, folder / "rtl" / name)
     for path in STARTING.iterdir():
         if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name.removesuffix(".txt"))  # no module of this package
     files = (
         (STARTING / "files.f").read_text().replace("FILES", "\n".join((*(f"rtl/{name}" for name in names), "tb.sv")))
     )

@@ -6,9 +6,7 @@ Only what stands there is taken: names of literals, of `$sformat`, of parameters
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from systolith.projects.constants import number
 from systolith.projects.project import Project
 
 _FIELD = re.compile(r"%\d*[dDtTsS]")
@@ -234,9 +233,9 @@ def _declare(node: Any, seen: _Seen) -> None:
 
 
 def _assigned(name: str, value: Any, seen: _Seen) -> None:
-    number = _number(str(value), seen)
-    if number is not None:
-        seen.numbers.setdefault(name, number)
+    known = number(str(value), seen.numbers)
+    if known is not None:
+        seen.numbers.setdefault(name, known)
     seen.values[name].append((value.sourceRange.start.offset, value))
 
 
@@ -345,12 +344,12 @@ def _times(node: Any, kind: str, seen: _Seen) -> int | None:
     """How often a loop goes, where its bounds are constants."""
     if kind == "LoopStatement":
         is_repeat = str(node.repeatOrWhile).strip() == "repeat"
-        return _number(str(node.expr), seen) if is_repeat else None
+        return number(str(node.expr), seen.numbers) if is_repeat else None
     first = re.search(r"=\s*(.+)$", " ".join(str(one).strip() for one in node.initializers))
     stop = re.fullmatch(r"\s*\w+\s*(<=|<|>=|>|!=)\s*(.+?)\s*", str(node.stopExpr), re.S)
     if first is None or stop is None:
         return None
-    begin, end = _number(first[1], seen), _number(stop[2], seen)
+    begin, end = number(first[1], seen.numbers), number(stop[2], seen.numbers)
     if begin is None or end is None:
         return None
     count = abs(end - begin) + (stop[1] in ("<=", ">="))
@@ -363,42 +362,8 @@ def _range(text: str, seen: _Seen) -> int | None:
     match = re.search(r"\[([^\]:]+)(?::([^\]]+))?\]", text)
     if match is None:
         return None
-    high = _number(match[1], seen)
-    low = _number(match[2], seen) if match[2] else None
+    high = number(match[1], seen.numbers)
+    low = number(match[2], seen.numbers) if match[2] else None
     if match[2] is None or high is None or low is None:
         return high if match[2] is None else None
     return abs(high - low) + 1
-
-
-_OPERATORS: dict[type, Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.LShift: operator.lshift,
-}
-
-
-def _number(text: str, seen: _Seen) -> int | None:
-    """A constant expression of whole numbers and parameters; None for anything else."""
-    based = {"h": 16, "d": 10, "b": 2, "o": 8}
-    text = re.sub(r"//.*|/\*.*?\*/", "", text, flags=re.S)
-    text = re.sub(r"\d*'s?([hdboHDBO])([\da-fA-F_]+)", lambda m: str(int(m[2], based[m[1].lower()])), text)
-    text = re.sub(r"(?<!/)/(?!/)", "//", text.strip())
-
-    def value(node: ast.expr) -> int:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return node.value
-        if isinstance(node, ast.Name):
-            return seen.numbers[node.id]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -value(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
-        raise KeyError(type(node).__name__)
-
-    try:
-        return value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, KeyError, ValueError, ZeroDivisionError):
-        return None
