@@ -8,7 +8,7 @@ By task:
     its integers   recover, lower, verify, import_model, export, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
-    your RTL       check, grade, cosim
+    your RTL       check, grade, cosim, BundleBus
     all at once    run
     what is wrong  BadInput
 

@@ -14,6 +14,7 @@ import pytest
 from cli.calling import call
 from conftest import Find
 from importers.qdq_files import save_qdq
+from projects.styles import STYLES, write
 from systolith.cli.main import app
 from systolith.flows.flow import SCHEMA, Report
 from systolith.models import vgg
@@ -38,6 +39,10 @@ CASES: dict[str, dict[str, Any]] = {
     "simulate": {"layer": "features.27"},
     "cosim": {"layer": "features.27", "sim": "icarus"},
     "cosim random": {"random": 2, "sim": "icarus"},
+    "cosim project": {"project": Path("mine"), "sim": "icarus"},
+    "project new": {"from_testbench": Path("mine/tb.v"), "out": Path("mine/new.toml")},
+    "project check": {"project": Path("mine"), "sim": "icarus"},
+    "project start": {"folder": Path("started")},
     "verify": {"limit": 2, "psum_bits": 10},
     "lower": {"fixed_point": True},
     "evaluate": {"data": "pictures"},
@@ -61,6 +66,10 @@ KEYS = {
     "simulate": "model array contract schedule layers total equalities",
     "cosim": "simulator schedule layers words timestamps clocks predicted seconds why",
     "cosim random": "array seed layers words timestamps simulator why layer",
+    "cosim project": "project simulator runs passed controls hints tried seconds",
+    "project new": "file opened missing",
+    "project check": "project simulator sources placed opened problems",
+    "project start": "folder files next",
     "verify": "model network executor pictures images codes different first layers proofs logits correct total "
     "least_psum_bits narrow images_per_s",
     "lower": "model steps channels points fixed_point files",
@@ -74,7 +83,8 @@ KEYS = {
 }
 FUNCTIONS = {"import": "import_model"}
 """Of a verb that is no name in Python."""
-HARDWARE = ("cosim",)
+HARDWARE = ("cosim", "project")
+GROUPS = ("layout", "project")
 TIMES = ("seconds", "images_per_s")
 
 
@@ -92,6 +102,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(count):
             shutil.copy(ASSETS / "cat.png", tmp_path / "pictures" / split / "cat" / f"{i}.png")
     save_qdq(tmp_path / "net.onnx")
+    write(STYLES["no header"], tmp_path / "mine")
     return tmp_path
 
 
@@ -99,14 +110,14 @@ def flow_of(verb: str) -> tuple[Any, str]:
     """The module and the function of a verb."""
     first, *rest = verb.split()
     first = FUNCTIONS.get(first, first)
-    nested = first == "layout"
+    nested = first in GROUPS
     room = "hardware" if first in HARDWARE else "flows"
-    return importlib.import_module(f"systolith.{room}.{first}"), f"layout_{rest[0]}" if nested else first
+    return importlib.import_module(f"systolith.{room}.{first}"), f"{first}_{rest[0]}" if nested else first
 
 
 def command_line(verb: str, given: dict[str, Any]) -> list[str]:
     """The same values as a user types them."""
-    request, words = getattr(verbs, request_name(verb)), verb.split()[: 2 if verb.startswith("layout") else 1]
+    request, words = getattr(verbs, request_name(verb)), verb.split()[: 2 if verb.split()[0] in GROUPS else 1]
     for key, value in given.items():
         option = options_of(request)[key][1]
         flag = option.flag or f"--{key.replace('_', '-')}"
@@ -132,7 +143,7 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
 ) -> None:
     if case == "train":
         monkeypatch.setattr(vgg, "_PLAN", PLAN)
-    if case.startswith("cosim"):
+    if case.startswith(("cosim", "project")):
         simulator("icarus")
     module, name = flow_of(case)
     flow, given = getattr(module, name), CASES[case]
@@ -160,16 +171,16 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
 
     value = json.loads(printed.stdout)
     assert value["schema"] == SCHEMA == 1
-    assert value["verb"] == " ".join(case.split()[:2] if case.startswith("layout") else case.split()[:1])
+    assert value["verb"] == " ".join(case.split()[: 2 if case.split()[0] in GROUPS else 1])
     expected = KEYS[case.removesuffix(" wrong")].split()
     assert set(value) == {"schema", "verb", "holds", "verdict", "notes", *expected}, set(value) ^ set(expected)
 
 
 def request_name(case: str) -> str:
-    parts = case.split()[: 2 if case.startswith("layout") else 1]
+    parts = case.split()[: 2 if case.split()[0] in GROUPS else 1]
     return "".join(part.capitalize() for part in parts) + "Request"
 
 
 def test_every_verb_is_here() -> None:
     every = {command.name for command in app.registered_commands}
-    assert {case.split()[0] for case in CASES} == every | {"layout"}
+    assert {case.split()[0] for case in CASES} == every | set(GROUPS)
