@@ -54,7 +54,9 @@ def test_every_shipped_model_loads_and_answers() -> None:
 
 
 def test_unknown_and_foreign_files(tmp_path: Path, random_model_file: Path) -> None:
-    with pytest.raises(BadInput, match="no model 'resnet': expected resnet20-w4a4, vgg16-w4a2-s16, vgg16-w4a4-s8, vgg16-w4a4, or"):
+    with pytest.raises(
+        BadInput, match="no model 'resnet': expected resnet20-w4a4, vgg16-w4a2-s16, vgg16-w4a4-s8, vgg16-w4a4, or"
+    ):
         load("resnet")
     with pytest.raises(BadInput, match="no such model file"):
         load(str(tmp_path / "none.pt"))
