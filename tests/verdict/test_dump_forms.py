@@ -42,7 +42,7 @@ LAYOUTS |= {name: styled(name) for name in ("hex", "dec")}
 @pytest.fixture(scope="module")
 def result() -> ArrayResult:
     """One tile, as the seed's layout wants it."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(4)  # no two outputs are alike
     conv = Conv("layer", rng.integers(-8, 8, (LANES, LANES, 2, 2)), UINT4, INT4, padding=(1, 1))
     return run_layer(conv, rng.integers(0, 16, (LANES, 4, 3)), ArraySpec(LANES, LANES))
 
@@ -161,3 +161,362 @@ def test_every_form_is_equal_and_a_wrong_word_is_found_in_it(
         own = judge(result, styled("bin"), dump(tmp_path / "own", {"out.txt": wrong[name]}), How(level="output"))
         assert explained(found) == explained(own)
         assert f"channel 1 at ({at // 4}, {at % 4})" in own.first
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("UTF-16 LE", "UTF-16 text"),
+        ("UTF-8 with a mark", "UTF-8 text with a byte order mark"),
+        ("plain, hex", "hexadecimal words (the layout's are binary)"),
+        ("decimal lanes", "decimal words (the layout's are binary)"),
+        ("an address each, bin", "words at their @addresses"),
+        ("addresses from 0x100, bin", "addresses count from 100"),
+    ],
+)
+def test_what_was_assumed_is_said_once_for_all_files(result: ArrayResult, tmp_path: Path, form: str, said: str) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path, words, FORMS[form]))
+    assert f"psum_itile0_otile0_kij0.txt and 4 more: {said}" in verdict.assumed
+
+
+def test_nothing_is_assumed_of_the_layouts_own_form(result: ArrayResult, tmp_path: Path) -> None:
+    for name, layout in LAYOUTS.items():
+        (tmp_path / name).mkdir()
+        for specs in levels_of(layout).values():
+            for file in golden_files(result, layout, specs):
+                (tmp_path / name / file.name).write_bytes(b"".join(file.encode()))
+        verdict = judge(result, layout, tmp_path / name)
+        assert verdict.holds
+        assert verdict.assumed == ()
+        # Nor where each word has to be read, as one of them is wrong.
+        out = next((tmp_path / name).glob("out*"))
+        *before, last, end = re.split(r"([0-9a-f])(?=[,;]?\n(?:END;\n)?$)", out.read_text())
+        out.write_text("".join(before) + ("1" if last != "1" else "0") + end)
+        at = "".join(before).count("\n")
+        verdict = judge(result, layout, tmp_path / name)
+        assert [level.different for level in verdict.levels] == [0, 1], (name, verdict.first)
+        assert verdict.assumed == ()
+        assert f"line {at + 1}, lane" in verdict.first
+
+
+def test_a_name_in_other_case_is_found_and_two_are_refused(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    folder = dump(tmp_path, {"Out.txt" if name == "out.txt" else name: held for name, held in words.items()})
+    verdict = judge(result, LAYOUTS["course"], folder)
+    assert verdict.holds
+    assert verdict.assumed == ("out.txt: found under a name in other upper and lower case",)
+    dump(folder, {"Out.txt": flipped(words["out.txt"], 3)})
+    assert judge(result, LAYOUTS["course"], folder).first.startswith("out.txt, line 4, lane 1")
+    dump(folder, {"OUT.txt": words["out.txt"]})
+    with pytest.raises(BadInput, match=r"expected a file of this name, found OUT\.txt and Out\.txt"):
+        judge(result, LAYOUTS["course"], folder)
+    dump(folder, {"out.txt": words["out.txt"]})
+    assert judge(result, LAYOUTS["course"], folder).assumed == ()
+
+
+def test_a_file_of_words_alone(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    folder = dump(tmp_path, words, FORMS["plain, hex"])
+    for name, held in words.items():
+        verdict = judge(result, LAYOUTS["course"], folder / name)
+        assert verdict.holds
+        assert [level.words for level in verdict.levels] == [len(held)]
+    every = [word for name, held in words.items() if name.startswith("psum") for word in held]
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path / "all", {"psum.mem": every}) / "psum.mem")
+    assert verdict.holds
+    assert [level.words for level in verdict.levels] == [len(every)]
+
+
+# --- words that are missing or too many ---
+
+
+@pytest.mark.parametrize("layout", ["course", "seed", "readmemh", "coe", "dec"])
+@pytest.mark.parametrize("form", ["plain, bin", "// behind, hex", "time ns: value, bin", "UTF-16 LE"])
+def test_missing_and_surplus_words_are_no_wrong_words(
+    result: ArrayResult, tmp_path: Path, form: str, layout: str
+) -> None:
+    described = LAYOUTS[layout]
+    words = own_words(result, described)
+    name = next(name for name in words if name.startswith("out"))
+    held = words[name]
+    assert len(set(held)) == 20  # no word hides another
+
+    def with_words(changed: Lines) -> Verdict:
+        return judge(result, described, dump(tmp_path, {**words, name: changed}, FORMS[form]))
+
+    for changed, said, different in (
+        (held[:-1], "19 of 20 words: the last is missing", 1),
+        (held[:-3], "17 of 20 words: the last 3 are missing", 3),
+        (held[1:], "19 of 20 words: the first is missing", 1),
+        (held[2:], "18 of 20 words: the first 2 are missing", 2),
+        (held[:6] + held[7:], "19 of 20 words: word 7 is missing", 1),
+        (held[:6] + held[9:], "17 of 20 words: words 7 to 9 are missing", 3),
+        ([*held, held[3]], "21 of 20 words: the last is surplus", 1),
+        ([held[9], *held], "21 of 20 words: the first is surplus", 1),
+        ([*held[:5], held[0], held[9], *held[5:]], "22 of 20 words: words 6 to 7 are surplus", 2),
+    ):
+        verdict = with_words(changed)
+        assert verdict.counts == (f"{name}: {said}",)
+        assert verdict.first == verdict.counts[0]
+        assert verdict.sentence == f"NOT EQUAL: {verdict.first}"
+        assert (verdict.alternatives, verdict.suspects, verdict.expected) == ((), (), "")
+        assert [level.different for level in verdict.levels] == [0, different]
+    # A wrong word beside them is still found where it is.
+    for changed, at, said in (
+        (flipped(held, 3)[:-1], 3, "19 of 20 words: the last is missing"),
+        (flipped(held, 12)[1:], 12, "19 of 20 words: the first is missing"),
+        (flipped(held[:6] + held[7:], 14), 15, "19 of 20 words: word 7 is missing"),
+    ):
+        verdict = with_words(changed)
+        assert verdict.counts == (f"{name}: {said}",)
+        assert [level.different for level in verdict.levels] == [0, 2]
+        assert f"channel 1 at ({at // 4}, {at % 4})" in verdict.first
+        assert verdict.alternatives
+
+
+def test_an_empty_and_an_absent_file(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    folder = dump(tmp_path, words)
+    for content, why in ((b"", "; the file is empty"), (b"\xef\xbb\xbf", "; the file is empty"), (b"// none\n\n", "")):
+        (folder / "out.txt").write_bytes(content)
+        verdict = judge(result, LAYOUTS["course"], folder)
+        assert verdict.first == f"out.txt: 0 of 20 words: all are missing{why}"
+        assert verdict.alternatives == ()
+    (folder / "psum_itile0_otile0_kij2.txt").unlink()
+    verdict = judge(result, LAYOUTS["course"], folder)
+    assert verdict.first == "psum_itile0_otile0_kij2.txt: 0 of 30 words: all are missing; there is no such file"
+    assert verdict.sentence == f"NOT EQUAL: {verdict.first} and 1 more like it"
+
+
+def test_addresses_say_which_words_are_missing(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["readmemh"])
+    held = [f"@{at:x} {hexed(word)}" for at, word in enumerate(words["out.hex"])]
+    for kept, said in (
+        (held[:4] + held[5:9] + held[11:], "17 of 20 words: words 5, 10, 11 are missing"),
+        (held[1:], "19 of 20 words: the first is missing"),
+        ([*held[:-1], "@1000 0"], "20 of 20 words: the last is missing, 1 is beyond the last"),
+        ([*held, "@14 " + "0" * 12], "21 of 20 words: 1 is beyond the last"),
+    ):
+        (tmp_path / "out.hex").write_text("\n".join(kept))
+        verdict = judge(result, LAYOUTS["readmemh"], tmp_path)
+        assert verdict.counts == (f"out.hex: {said}",)
+    (tmp_path / "out.hex").write_text("\n".join([*held, held[4]]))
+    with pytest.raises(BadInput, match="line 21: address 4 is that of line 5 too"):
+        judge(result, LAYOUTS["readmemh"], tmp_path)
+
+
+@given(st.data())
+def test_right_words_with_a_gap_are_placed_right(data: st.DataObject) -> None:
+    golden = data.draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30))
+    start = data.draw(st.integers(0, len(golden)))
+    end = data.draw(st.integers(start, len(golden)))
+    short = golden[:start] + golden[end:]
+    there = placed(short, golden, None)
+    assert (there.slots < 0).sum() == end - start
+    assert sorted(s for s in there.slots.tolist() if s >= 0) == list(range(len(short)))
+    assert all(short[slot] == golden[at] for at, slot in enumerate(there.slots.tolist()) if slot >= 0)
+    # The other way round the words are too many.
+    if short:
+        there = placed(golden, short, None)
+        assert there.extra == end - start
+        assert [golden[slot] for slot in there.slots.tolist()] == short
+    by_address = placed([*reversed(short)], golden, [*reversed(range(start)), *reversed(range(end, len(golden)))][::-1])
+    assert (by_address.slots < 0).sum() == end - start
+
+
+# --- what is not certain is not assumed ---
+
+ONE = IntFormat(16, True)
+
+
+@pytest.mark.parametrize(
+    ("form", "texts", "short", "radix"),
+    [
+        (Form("hex", 1, ONE), ["1234", "0101"], False, "hex"),  # decimal, too, would be four digits
+        (Form("hex", 1, IntFormat(1, True)), ["1", "0"], False, "hex"),
+        (Form("bin", 1, IntFormat(1, True)), ["1", "0"], False, "bin"),
+        (Form("dec", 1, ONE), ["1234", "1010"], False, "dec"),
+        (Form("bin", 1, ONE), ["1234", "5678"], False, "bin"),  # hexadecimal or decimal: neither
+        (Form("bin", 1, ONE), ["1234", "0678"], False, "hex"),
+        (Form("bin", 1, ONE), ["123", "56"], False, "bin"),
+        (Form("bin", 1, ONE), ["123", "-56"], False, "dec"),
+        (Form("bin", 1, ONE), ["123", "56789"], False, "dec"),
+        (Form("bin", 1, ONE), ["0101", "1100"], True, "bin"),  # short binary ones
+        (Form("bin", 1, ONE), ["0101", "1100"], False, "hex"),
+        (Form("bin", 1, ONE), ["0101", "11fc"], True, "hex"),
+        (Form("bin", 1, ONE), ["0" * 16, "0101", "0011"], False, "bin"),
+        (Form("hex", 1, ONE), ["0" * 15 + "1"], True, "bin"),
+        (Form("hex", 1, ONE), ["00ff", "0" * 16], False, "hex"),
+        (Form("bin", 1, ONE), [], False, "bin"),
+    ],
+)
+def test_the_radix_is_the_layouts_unless_words_show_another(form: Form, texts: Lines, short: bool, radix: str) -> None:
+    assert radix_of(texts, form, short) == radix
+
+
+def test_a_word_of_both_radixes_is_of_the_layouts(result: ArrayResult, tmp_path: Path) -> None:
+    """A file of 48 hexadecimal digits for 48 bits is no word of a hexadecimal layout, however it looks."""
+    words = own_words(result, LAYOUTS["course"])
+    held = [hexed(word) for word in words["out.txt"]]
+    # Decimal digits alone, of the length of a hexadecimal word, without a zero before them.
+    dump(tmp_path, {"out.txt": [str(10**11 + at) for at in range(20)]})
+    verdict = judge(result, LAYOUTS["course"], tmp_path)
+    assert verdict.levels[0].different == 20
+    assert "out.txt: no line is a whole word: --radix or --pattern may say how to read it" in verdict.assumed
+    # One hexadecimal word among binary ones is damaged.
+    dump(tmp_path, {"out.txt": [*words["out.txt"][:5], held[5], *words["out.txt"][6:]]})
+    verdict = judge(result, LAYOUTS["course"], tmp_path)
+    assert verdict.levels[0].different == 1
+    assert verdict.first.startswith("out.txt, line 6, lane 0")
+    assert verdict.first.endswith(f"found '{held[5]}'")
+
+
+@pytest.mark.parametrize("layout", ["course", "readmemh"])
+def test_lines_that_differ_in_more_than_time_and_value_are_refused(
+    result: ArrayResult, tmp_path: Path, layout: str
+) -> None:
+    words = own_words(result, LAYOUTS[layout])
+    name = next(name for name in words if name.startswith("out"))
+    form = lines(lambda at, word: f"{10 * at + 5} out={word} valid={at % 2}")
+    twice = [word for word in words[name] for _ in range(2)]
+    folder = dump(tmp_path, {name: twice}, form)
+    with pytest.raises(BadInput, match=r"line 1: expected lines that differ in time and value alone; --pattern says"):
+        judge(result, LAYOUTS[layout], folder)
+    verdict = judge(result, LAYOUTS[layout], folder, How(pattern=r"^(\d+) out=(\w+) valid=1"))
+    assert verdict.holds
+    assert verdict.assumed[:2] == (
+        f"{name}: a log: line 2 is word {words[name][0][:40]!r} at time 15",
+        f"{name}: lines without a word: 20, first line 1, {f'5 out={words[name][0]} valid=0'[:40]!r}",
+    )
+
+
+def test_a_damaged_word_of_a_log_is_a_difference(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    shown = [f"{10 * at + 5} ns: {word}" for at, word in enumerate(words["out.txt"])]
+    for bad in ("x" * 48, "z", "", "1x0"):
+        (tmp_path / "out.txt").write_text("\n".join([*shown[:4], f"45 ns: {bad}", *shown[5:]]))
+        verdict = judge(result, LAYOUTS["course"], tmp_path)
+        assert [level.different for level in verdict.levels] == [1]
+        assert verdict.counts == ()
+        assert verdict.first.startswith("out.txt, line 5 (time 45 ns), lane 0")
+        assert verdict.first.endswith(f"found {bad!r}" if bad else "found no word")
+    (tmp_path / "out.txt").write_text("\n".join([*shown[:5], "35 ns: " + words["out.txt"][5]]))
+    with pytest.raises(BadInput, match="line 6: time 35 ns is before time 45 ns of the line above"):
+        judge(result, LAYOUTS["course"], tmp_path)
+
+
+# --- what is said of the dump goes before what it shows ---
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_radix_of_a_folder_of_short_words(result: ArrayResult, tmp_path: Path, layout: str) -> None:
+    words = own_words(result, LAYOUTS[layout])
+    shown = {
+        "hex": lines(lambda at, word: f"{int(word, 2):x}"),
+        "bin": lines(lambda at, word: f"{int(word, 2):b}"),
+        "dec": lines(lambda at, word: f"{int(word, 2)}"),
+    }
+    for radix, form in shown.items():
+        verdict = judge(result, LAYOUTS[layout], dump(tmp_path / radix, words, form), How(radix=radix))
+        assert verdict.holds, (radix, verdict.first)
+        assert verdict.assumed == ()
+    other = judge(result, LAYOUTS[layout], dump(tmp_path / "dec", words, FORMS["plain, hex"]), How(radix="bin"))
+    assert not other.holds
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        (lambda at, word: f"[{at}] W {hexed(word)} ok=1", r"W (\w+)"),
+        (
+            lambda at, word: f"t={at}ns addr={at + 32:x} d=48'h{hexed(word)};",
+            "t=(?P<time>.*?) a.*=(?P<address>.*) d=(?P<value>.*);",
+        ),
+        (lambda at, word: f"# {at} -- 0x{hexed(word)}", "-- (?P<value>.*)"),
+    ],
+)
+def test_a_pattern_finds_the_words(
+    result: ArrayResult, tmp_path: Path, form: Callable[[int, str], str], pattern: str
+) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path, words, lines(form)), How(pattern=pattern))
+    assert verdict.holds, verdict.first
+    words["out.txt"] = flipped(words["out.txt"], 9)
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path, words, lines(form)), How(pattern=pattern))
+    assert re.match(r"out\.txt, line 10( \(time 9ns\))?, lane 1: .* channel 1 at \(2, 1\)", verdict.first)
+
+
+def test_a_pattern_with_a_lane_a_line(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    how = How(pattern=r"lane (?P<lane>\d+) = (?P<value>\S*)", radix="dec")
+
+    def form(held: Lines) -> bytes:
+        each = [zip((2, 1, 0), numbers(word), strict=True) for word in held]
+        return "".join(f"{5 * at} lane {n} = {v}\n" for at, word in enumerate(each) for n, v in word).encode()
+
+    assert judge(result, LAYOUTS["course"], dump(tmp_path, words, form), how).holds
+    whole = form(words["out.txt"]).splitlines(keepends=True)
+    (tmp_path / "out.txt").write_bytes(b"".join(whole[:16] + whole[17:]))  # of word 6, lane 1
+    verdict = judge(result, LAYOUTS["course"], tmp_path, how)
+    assert [level.different for level in verdict.levels] == [0, 1]
+    assert verdict.first.startswith("out.txt, line 16, lane 1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("(", r"--pattern '\(': not a regular expression"),
+        ("out", r"expected a group \(\?P<value>"),
+        ("(.)(.)(.)", r"expected a group \(\?P<value>"),
+        ("(?P<word>.)", r"expected a group \(\?P<value>"),
+        (r"(?P<time>\w+) (?P<value>\w+)", r"line 1: expected a number for the time, found 'later 0101'"),
+        (r"(?P<address>\w+) (?P<value>\w+)", r"line 1: expected a number of base 16 for the address, found 'later'"),
+        (r"(?P<lane>\w+) (?P<value>\w+)", r"line 1: expected a number of base 10 for the lane, found 'later'"),
+        (r"(later)", r"line 1: expected a binary value"),
+    ],
+)
+def test_a_pattern_that_is_none_is_a_sentence(result: ArrayResult, tmp_path: Path, pattern: str, said: str) -> None:
+    (tmp_path / "out.txt").write_text("later 0101\n")
+    with pytest.raises(BadInput, match=said):
+        judge(result, LAYOUTS["course"], tmp_path, How(pattern=pattern))
+
+
+@given(st.data())
+def test_any_bytes_are_words_or_one_sentence(data: st.DataObject) -> None:
+    """Whatever a file holds, it is read or refused; no other error leaves the reader."""
+    pieces = [
+        "0101",
+        "00ff",
+        "1" * 16,
+        "@3",
+        "//",
+        "--",
+        "#",
+        ",",
+        ":",
+        " ",
+        "\n",
+        "\r\n",
+        "10 ns",
+        "x",
+        "-5",
+        "0x",
+        "16'h",
+    ]
+    text = "".join(data.draw(st.lists(st.sampled_from(pieces) | st.text(max_size=3), max_size=40)))
+    mark = data.draw(st.sampled_from([b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"]))
+    form = Form(
+        data.draw(st.sampled_from(["bin", "hex", "dec"])),
+        *data.draw(st.sampled_from([(1, ONE), (2, IntFormat(8, True))])),
+    )
+    content = text_of(mark + text.encode("utf-8", "replace"))
+    try:
+        words = words_of(Path("out.txt"), "out.txt", content, form, How())
+    except BadInput as error:
+        words, said = None, str(error)
+    if words is None:
+        assert said.startswith("out.txt: line ")
+    else:
+        assert len(words.bits) == len(words.texts)
+        assert all(len(bits) in (0, 16) for bits in words.bits)
