@@ -4,143 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from dump_forms import (
+    FORMS,
+    LAYOUTS,
+    Lines,
+    dump,
+    explained,
+    flipped,
+    hexed,
+    lines,
+    numbers,
+    one_tile,
+    own_words,
+    styled,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import INT4, UINT4
-from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.array import ArrayResult
 from systolith.formats import BadInput, IntFormat
-from systolith.network import Conv
-from systolith.vectors import find_layout
-from systolith.vectors.layout import Layout
 from systolith.verdict.dumps import golden_files, levels_of
-from systolith.verdict.judge import Verdict, judge
+from systolith.verdict.judge import judge
 from systolith.verdict.lines import text_of, words_of
-from systolith.verdict.placing import placed
 from systolith.verdict.values import radix_of
 from systolith.verdict.words import Form, How
-
-LANES = 3
-WIDTH = 16 * LANES
-
-
-def styled(radix: str) -> Layout:
-    """The course's layout in another radix."""
-    course = find_layout("course")
-    return replace(course, name=radix, files=tuple(replace(spec, radix=radix) for spec in course.files))
-
-
-LAYOUTS = {name: find_layout(name) for name in ("course", "seed", "readmemh", "mif", "coe")}
-LAYOUTS |= {name: styled(name) for name in ("hex", "dec")}
 
 
 @pytest.fixture(scope="module")
 def result() -> ArrayResult:
     """One tile, as the seed's layout wants it."""
-    rng = np.random.default_rng(4)  # no two outputs are alike
-    conv = Conv("layer", rng.integers(-8, 8, (LANES, LANES, 2, 2)), UINT4, INT4, padding=(1, 1))
-    return run_layer(conv, rng.integers(0, 16, (LANES, 4, 3)), ArraySpec(LANES, LANES))
-
-
-Lines = list[str]
-
-
-def hexed(word: str) -> str:
-    return f"{int(word, 2):0{WIDTH // 4}x}"
-
-
-def numbers(word: str) -> Lines:
-    """The lanes of a word as decimals, lane 2 first."""
-    lanes = [int(word[at : at + 16], 2) for at in range(0, WIDTH, 16)]
-    return [str(lane - (1 << 16) if lane >> 15 else lane) for lane in lanes]
-
-
-def lines(make: Callable[[int, str], str]) -> Callable[[Lines], bytes]:
-    """A line a word, made of its place and its bits."""
-    return lambda words: "".join(f"{make(at, word)}\n" for at, word in enumerate(words)).encode()
-
-
-def both(prefix: str, make: Callable[[int, str], str]) -> dict[str, Callable[[Lines], bytes]]:
-    """A form with binary and with hexadecimal words."""
-    return {f"{prefix}, bin": lines(make), f"{prefix}, hex": lines(lambda at, word: make(at, hexed(word)))}
-
-
-def pairs(words: Lines) -> bytes:
-    return "".join(" ".join(map(hexed, words[at : at + 2])) + "\n" for at in range(0, len(words), 2)).encode()
-
-
-def backwards(words: Lines) -> bytes:
-    return "".join(f"@{at:x}\n{words[at]}\n" for at in reversed(range(len(words)))).encode()
-
-
-def with_banner(words: Lines) -> bytes:
-    told = "".join(f"# {10 * at + 5} out={word}\n" for at, word in enumerate(words))
-    return f"# Loading work.tb\n{told}# ** Note: $finish    : tb.sv(9)\n".encode()
-
-
-FORMS: dict[str, Callable[[Lines], bytes]] = {
-    **both("plain", lambda at, word: word),
-    **both("upper case, blanks and underscores", lambda at, word: f"  {word[:4]}_{word[4:].upper()}\t"),
-    "UTF-8 with a mark": lambda words: b"\xef\xbb\xbf" + "".join(f"{w}\n" for w in words).encode(),
-    "UTF-16 LE": lambda words: b"\xff\xfe" + "".join(f"{w}\r\n" for w in words).encode("utf-16-le"),
-    "UTF-16 BE": lambda words: b"\xfe\xff" + "".join(f"{hexed(w)}\n" for w in words).encode("utf-16-be"),
-    "CRLF, no last line end": lambda words: "\r\n".join(words).encode(),
-    **both("// behind", lambda at, word: f"{word} // 0x{at:x}: 00"),
-    **both("# behind", lambda at, word: f"{word}# {at}"),
-    **both("-- behind", lambda at, word: f"{word} -- word {at}"),
-    **both("comments between", lambda at, word: f"// 0x{at:08x}\n-- {at}\n/* {word} */ {word}\n"),
-    **both("an address each", lambda at, word: f"@{at:x} {word}"),
-    **both("an address before all", lambda at, word: f"@0\n{word}" if not at else word),
-    **both("addresses from 0x100", lambda at, word: f"@{at + 256:08X} {word}"),
-    "the last address first": backwards,
-    "two words a line": pairs,
-    "prefixed": lines(lambda at, word: [f"48'b{word}", f"0x{hexed(word)}", f"48'H{hexed(word)}"][at % 3]),
-    "decimal lanes": lines(lambda at, word: " ".join(numbers(word))),
-    "commas at the end": lines(lambda at, word: f"{word},"),
-    **both("time,value", lambda at, word: f"{10 * at + 5},{word}"),
-    **both("time ns,value", lambda at, word: f"{10 * at + 5} ns, {word}"),
-    **both("time ns: value", lambda at, word: f"{10 * at + 5} ns: {word}"),
-    **both("time value", lambda at, word: f"{10 * at + 5} {word}"),
-    **both("units that change", lambda at, word: f"@{at + 995} ps: {word}" if at < 5 else f"@{at} ns: {word}"),
-    **both("padded times", lambda at, word: f"{10 * at + 5:20d}  out = {word} valid=1"),
-    **both("$monitor", lambda at, word: f"At time {10 * at:>20}, out = {word}, valid = 1"),
-    **both("a report", lambda at, word: f'tb.vhd:42:9:@{10 * at + 5}ns:(report note): "{word}"'),
-    **both("no time", lambda at, word: f"out={word}"),
-    "a transcript": with_banner,
-}
-
-
-def own_words(result: ArrayResult, layout: Layout) -> dict[str, Lines]:
-    """The golden words of every psum and output file, in bits."""
-    found = {}
-    for specs in levels_of(layout).values():
-        for file in golden_files(result, layout, specs):
-            rows = file.words[:, ::-1].tolist()
-            found[file.name] = ["".join(f"{lane & 0xFFFF:016b}" for lane in row) for row in rows]
-    return found
-
-
-def dump(folder: Path, words: dict[str, Lines], form: Callable[[Lines], bytes] = FORMS["plain, bin"]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, held in words.items():
-        (folder / name).write_bytes(form(held))
-    return folder
-
-
-def flipped(words: Lines, at: int) -> Lines:
-    """With the lowest bit of the middle lane of one word the other way round."""
-    word = words[at]
-    return [*words[:at], word[:31] + "10"[int(word[31])] + word[32:], *words[at + 1 :]]
-
-
-def explained(verdict: Verdict) -> str:
-    """The first wrong word without the place in the file."""
-    return re.sub(r"^.*?(?=, lane)", "", verdict.first)
+    return one_tile()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -226,103 +122,6 @@ def test_a_file_of_words_alone(result: ArrayResult, tmp_path: Path) -> None:
     verdict = judge(result, LAYOUTS["course"], dump(tmp_path / "all", {"psum.mem": every}) / "psum.mem")
     assert verdict.holds
     assert [level.words for level in verdict.levels] == [len(every)]
-
-
-# --- words that are missing or too many ---
-
-
-@pytest.mark.parametrize("layout", ["course", "seed", "readmemh", "coe", "dec"])
-@pytest.mark.parametrize("form", ["plain, bin", "// behind, hex", "time ns: value, bin", "UTF-16 LE"])
-def test_missing_and_surplus_words_are_no_wrong_words(
-    result: ArrayResult, tmp_path: Path, form: str, layout: str
-) -> None:
-    described = LAYOUTS[layout]
-    words = own_words(result, described)
-    name = next(name for name in words if name.startswith("out"))
-    held = words[name]
-    assert len(set(held)) == 20  # no word hides another
-
-    def with_words(changed: Lines) -> Verdict:
-        return judge(result, described, dump(tmp_path, {**words, name: changed}, FORMS[form]))
-
-    for changed, said, different in (
-        (held[:-1], "19 of 20 words: the last is missing", 1),
-        (held[:-3], "17 of 20 words: the last 3 are missing", 3),
-        (held[1:], "19 of 20 words: the first is missing", 1),
-        (held[2:], "18 of 20 words: the first 2 are missing", 2),
-        (held[:6] + held[7:], "19 of 20 words: word 7 is missing", 1),
-        (held[:6] + held[9:], "17 of 20 words: words 7 to 9 are missing", 3),
-        ([*held, held[3]], "21 of 20 words: the last is surplus", 1),
-        ([held[9], *held], "21 of 20 words: the first is surplus", 1),
-        ([*held[:5], held[0], held[9], *held[5:]], "22 of 20 words: words 6 to 7 are surplus", 2),
-    ):
-        verdict = with_words(changed)
-        assert verdict.counts == (f"{name}: {said}",)
-        assert verdict.first == verdict.counts[0]
-        assert verdict.sentence == f"NOT EQUAL: {verdict.first}"
-        assert (verdict.alternatives, verdict.suspects, verdict.expected) == ((), (), "")
-        assert [level.different for level in verdict.levels] == [0, different]
-    # A wrong word beside them is still found where it is.
-    for changed, at, said in (
-        (flipped(held, 3)[:-1], 3, "19 of 20 words: the last is missing"),
-        (flipped(held, 12)[1:], 12, "19 of 20 words: the first is missing"),
-        (flipped(held[:6] + held[7:], 14), 15, "19 of 20 words: word 7 is missing"),
-    ):
-        verdict = with_words(changed)
-        assert verdict.counts == (f"{name}: {said}",)
-        assert [level.different for level in verdict.levels] == [0, 2]
-        assert f"channel 1 at ({at // 4}, {at % 4})" in verdict.first
-        assert verdict.alternatives
-
-
-def test_an_empty_and_an_absent_file(result: ArrayResult, tmp_path: Path) -> None:
-    words = own_words(result, LAYOUTS["course"])
-    folder = dump(tmp_path, words)
-    for content, why in ((b"", "; the file is empty"), (b"\xef\xbb\xbf", "; the file is empty"), (b"// none\n\n", "")):
-        (folder / "out.txt").write_bytes(content)
-        verdict = judge(result, LAYOUTS["course"], folder)
-        assert verdict.first == f"out.txt: 0 of 20 words: all are missing{why}"
-        assert verdict.alternatives == ()
-    (folder / "psum_itile0_otile0_kij2.txt").unlink()
-    verdict = judge(result, LAYOUTS["course"], folder)
-    assert verdict.first == "psum_itile0_otile0_kij2.txt: 0 of 30 words: all are missing; there is no such file"
-    assert verdict.sentence == f"NOT EQUAL: {verdict.first} and 1 more like it"
-
-
-def test_addresses_say_which_words_are_missing(result: ArrayResult, tmp_path: Path) -> None:
-    words = own_words(result, LAYOUTS["readmemh"])
-    held = [f"@{at:x} {hexed(word)}" for at, word in enumerate(words["out.hex"])]
-    for kept, said in (
-        (held[:4] + held[5:9] + held[11:], "17 of 20 words: words 5, 10, 11 are missing"),
-        (held[1:], "19 of 20 words: the first is missing"),
-        ([*held[:-1], "@1000 0"], "20 of 20 words: the last is missing, 1 is beyond the last"),
-        ([*held, "@14 " + "0" * 12], "21 of 20 words: 1 is beyond the last"),
-    ):
-        (tmp_path / "out.hex").write_text("\n".join(kept))
-        verdict = judge(result, LAYOUTS["readmemh"], tmp_path)
-        assert verdict.counts == (f"out.hex: {said}",)
-    (tmp_path / "out.hex").write_text("\n".join([*held, held[4]]))
-    with pytest.raises(BadInput, match="line 21: address 4 is that of line 5 too"):
-        judge(result, LAYOUTS["readmemh"], tmp_path)
-
-
-@given(st.data())
-def test_right_words_with_a_gap_are_placed_right(data: st.DataObject) -> None:
-    golden = data.draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30))
-    start = data.draw(st.integers(0, len(golden)))
-    end = data.draw(st.integers(start, len(golden)))
-    short = golden[:start] + golden[end:]
-    there = placed(short, golden, None)
-    assert (there.slots < 0).sum() == end - start
-    assert sorted(s for s in there.slots.tolist() if s >= 0) == list(range(len(short)))
-    assert all(short[slot] == golden[at] for at, slot in enumerate(there.slots.tolist()) if slot >= 0)
-    # The other way round the words are too many.
-    if short:
-        there = placed(golden, short, None)
-        assert there.extra == end - start
-        assert [golden[slot] for slot in there.slots.tolist()] == short
-    by_address = placed([*reversed(short)], golden, [*reversed(range(start)), *reversed(range(end, len(golden)))][::-1])
-    assert (by_address.slots < 0).sum() == end - start
 
 
 # --- what is not certain is not assumed ---
