@@ -105,6 +105,20 @@ def test_addresses_say_which_words_are_missing(result: ArrayResult, tmp_path: Pa
         judge(result, LAYOUTS["readmemh"], tmp_path)
 
 
+def test_a_monitor_tells_of_changes_alone(result: ArrayResult, tmp_path: Path) -> None:
+    words = own_words(result, LAYOUTS["course"])
+    name = "psum_itile0_otile0_kij1.txt"
+    once = [a for a, b in zip(words[name], ["", *words[name]], strict=False) if a != b]
+    assert len(once) < len(words[name]) - 1
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path, {**words, name: once}, FORMS["$monitor, bin"]))
+    said = "of equal ones in succession only the first is there"
+    assert verdict.counts == (f"{name}: {len(once)} of {len(words[name])} words: {said}",)
+    # With a wrong word it is not known any more which are missing.
+    verdict = judge(result, LAYOUTS["course"], dump(tmp_path, {**words, name: flipped(once, 2)}, FORMS["plain, bin"]))
+    assert said not in verdict.counts[0]
+    assert not verdict.holds
+
+
 @given(st.data())
 def test_right_words_with_a_gap_are_placed_right(data: st.DataObject) -> None:
     golden = data.draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30))
