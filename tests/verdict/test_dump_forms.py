@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dump_forms import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Find
 from systolith.array import ArrayResult
 from systolith.formats import BadInput, IntFormat
 from systolith.verdict.dumps import golden_files, levels_of
@@ -122,6 +124,46 @@ def test_a_file_of_words_alone(result: ArrayResult, tmp_path: Path) -> None:
     verdict = judge(result, LAYOUTS["course"], dump(tmp_path / "all", {"psum.mem": every}) / "psum.mem")
     assert verdict.holds
     assert [level.words for level in verdict.levels] == [len(every)]
+
+
+MODULE = """
+module top;
+  reg [47:0] words [0:19];
+  reg [47:0] out;
+  integer i, log;
+  initial begin
+    $readmemb("words.txt", words);
+    $writememb("memb/out.txt", words);
+    $writememh("memh/out.txt", words);
+    $timeformat(-9, 0, " ns", 9);
+    log = $fopen("display/out.txt", "w");
+    for (i = 0; i < 20; i = i + 1) begin
+      #5 out = words[i];
+      if (!i) $monitor("%t: out is %h", $time, out);
+      $fdisplay(log, "%0t ns %b # word %0d", $time, out, i);
+    end
+    #5 $finish;
+  end
+endmodule
+"""
+
+
+def test_what_a_simulator_writes(result: ArrayResult, tmp_path: Path, simulator: Find) -> None:
+    simulator("icarus")
+    words = own_words(result, LAYOUTS["course"])["out.txt"]
+    (tmp_path / "top.sv").write_text(MODULE)
+    for held, wrong in ((words, 0), (flipped(words, 13), 1)):
+        dump(tmp_path, {"words.txt": held})
+        for name in ("memb", "memh", "display", "monitor"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        subprocess.run(["iverilog", "-g2012", "-o", "sim", "top.sv"], cwd=tmp_path, check=True)
+        ran = subprocess.run(["vvp", "-n", "sim"], cwd=tmp_path, check=True, capture_output=True)
+        (tmp_path / "monitor" / "out.txt").write_bytes(ran.stdout)
+        for name in ("memb", "memh", "display", "monitor"):
+            verdict = judge(result, LAYOUTS["course"], tmp_path / name)
+            assert [level.different for level in verdict.levels] == [wrong], (name, verdict.first)
+            assert verdict.counts == ()
+            assert ("channel 1 at (3, 1)" in verdict.first) == bool(wrong)
 
 
 # --- what is not certain is not assumed ---
