@@ -22,6 +22,7 @@ from systolith.verdict.judge import Verdict, judge
 from systolith.verdict.words import How
 
 COURSE = find_layout("course")
+AT: dict[str, str | None] = {"valid": None, "clock": None}
 WAVE = How(level="output", signal="top.dut.out", valid="top.dut.out_valid", clock="top.clk")
 needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="needs the simulator iverilog")
 
@@ -243,13 +244,40 @@ def test_without_a_clock_a_word_is_a_change_under_valid(result: ArrayResult, tmp
     verdict = check(result, vcd(tmp_path / "w.vcd", lines), replace(WAVE, level="psum", clock=None))
     once = [a for a, b in zip(lines, [None, *lines], strict=False) if a != b]
     assert len(once) < len(lines)  # padding: zeros in succession
-    assert not verdict.holds
-    assert "found " in verdict.first
+    assert verdict.first == (
+        f"top.dut.out: {len(once)} of {len(lines)} words: of equal ones in succession only the first is there; "
+        "without --clock equal words in succession count once"
+    )
     # A pulse a word tells them all.
     path = tmp_path / "pulses.vcd"
     head = vcd(path, []).read_text().split("#5\n")[0]
     path.write_text(head + "".join(f"#{10 * i + 5}\nb{w} o\n1v\n#{10 * i + 9}\n0v\n" for i, w in enumerate(lines)))
     assert check(result, path, replace(WAVE, level="psum", clock=None)).holds
+
+
+def test_a_waveform_without_a_valid_by_a_condition_or_at_times(result: ArrayResult, tmp_path: Path) -> None:
+    lines = words(result)
+    wave = replace(WAVE, valid=None)
+    path = vcd(tmp_path / "w.vcd", lines)
+    last = 10 * len(lines) - 5
+    # A word of `vcd` changes at an edge and is sampled at the next one.
+    hows = [replace(wave, when=f"top.dut.out_valid={value}") for value in ("1", "1'b1", "0x1", "= 1")]
+    listed = ",".join(f"{10 * at + 9}ns" for at in range(len(lines)))
+    for times in (f"5:{last}:10", f"5ns:{last + 9}ns:10 ns", f"5000ps:{last}:10000000 fs", listed):
+        hows.append(replace(wave, clock=None, times=times))
+    for how in hows:
+        assert check(result, path, how).holds, how
+    lines[4] = lines[4][:-1] + "10"[int(lines[4][-1])]
+    path = vcd(tmp_path / "w.vcd", lines)
+    for how in hows:
+        verdict = check(result, path, how)
+        assert [lv.different for lv in verdict.levels] == [1]
+        assert re.match(r"top.dut.out at (55|45|49) ns, word 5 of out_otile0.txt, lane 0", verdict.first), how
+    # A condition on the words' own signal, of more than one bit: the words that are one value.
+    value = max(int(line, 2) for line in lines)
+    verdict = check(result, path, replace(wave, when=f"top.dut.out={value}"))
+    assert verdict.counts[0].startswith(f"top.dut.out: {sum(int(line, 2) == value for line in lines)} of {len(lines)} ")
+    assert check(result, path, replace(wave, clock=None, times="1,2")).first.endswith("found '" + "x" * 32 + "'")
 
 
 @pytest.mark.parametrize(
@@ -262,6 +290,18 @@ def test_without_a_clock_a_word_is_a_change_under_valid(result: ArrayResult, tmp
         ({"signal": "top.clk"}, r"top.clk has 1 bits, a word of level output has 32 \(2 lanes of 16\)"),
         ({"signal": "top.dut.gain"}, r"top.dut.gain is a Real, not a vector of bits"),
         ({"valid": None}, r"a waveform needs --signal and --valid .* or --when SIGNAL=VALUE or --times"),
+        ({"when": "top.clk=1"}, r"expected one of --valid, --when and --times .*, found --valid and --when"),
+        ({"valid": None, "times": "5"}, r"expected one of --valid, --when and --times \(without --clock\)"),
+        ({"valid": None, "when": "top.clk"}, r"--when 'top.clk': expected SIGNAL=VALUE, such as"),
+        ({"valid": None, "when": "top.clock=1"}, r"no signal 'top.clock'; did you mean top.clk"),
+        ({"valid": None, "when": "top.clk=2"}, r"--when top.clk=2: 2 does not fit the 1 bits of a"),
+        ({"valid": None, "when": "top.clk=high"}, r"--when top.clk=high: expected a decimal value"),
+        (AT | {"times": "soon"}, r"--times 'soon': expected T,T,... or FROM:TO:STEP, .*, found 'soon'"),
+        (AT | {"times": "5:3:1"}, r"--times '5:3:1': expected FROM before TO"),
+        (AT | {"times": "5:9"}, r"--times '5:9': expected FROM:TO:STEP"),
+        (AT | {"times": "5:9:0"}, r"--times '5:9:0': expected FROM before TO"),
+        (AT | {"times": "5,5"}, r"--times '5,5': expected times one after another"),
+        (AT | {"times": "5ps"}, r"--times '5ps': 5ps is no multiple of the waveform's 1 ns"),
     ],
 )
 def test_signals_that_do_not_fit_are_a_sentence(

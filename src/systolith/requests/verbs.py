@@ -67,8 +67,8 @@ class CheckRequest(Request):
     pattern: Annotated[
         str | None,
         Option(
-            "Of a text: a regular expression that finds the word in a line, (?P<value>...), and beside it, if it is "
-            "there, (?P<time>...), (?P<address>...) or (?P<lane>...).",
+            "Of a text: a regular expression that finds the word of a line as its group, or as the one named value, "
+            "beside those named time, address or lane.",
             "The dump",
         ),
     ] = None

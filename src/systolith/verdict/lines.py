@@ -182,7 +182,7 @@ def _plain(body: list[tuple[int, str]], form: Form) -> Iterator[Found]:
         if not rest:
             continue
         parts = rest.split()
-        several = form.radix != "dec" and all(whole(p, "bin", form) or whole(p, "hex", form) for p in parts)
+        several = not whole(rest, "dec", form) and all(whole(p, "bin", form) or whole(p, "hex", form) for p in parts)
         for part in parts if several else [rest]:
             yield Found(number, part, "", address)
             address = address + 1 if address is not None else None
@@ -198,8 +198,9 @@ def _pattern(path: Path, body: list[tuple[int, str]], form: Form, how: How, styl
     if (timed and _CSV_FIRST.fullmatch(timed[0][1])) or (body and not timed and "," in body[0][1]):
         return _CSV
     for number, line in body:
-        if form.radix == "dec" or (form.lanes > 2 and whole(line, "dec", form)):
-            return None
+        numbers = len(line.split()) == form.lanes and whole(line, "dec", form)
+        if numbers and (form.radix == "dec" or form.lanes > 2):
+            return None  # with two lanes, 10 5 may be a time and a value
         if found := _telling(line, form):
             rest = line
             for token in reversed(found):
@@ -249,17 +250,16 @@ def _learned(where: str, lines: list[str], form: Form) -> re.Pattern[str]:
 def _around(line: str, value: tuple[int, int], stamp: tuple[int, int] | None) -> re.Pattern[str]:
     """A line as a pattern; white space is free, as numbers are padded with it."""
     groups = [(*value, rf"(?P<value>{_TOKEN.pattern}|)")] + ([(*stamp, rf"(?P<time>{_STAMP})")] if stamp else [])
-    made, at = r"^\s*", 0
+    made, at = "^", 0
     for start, end, group in sorted(groups):
-        between = line[at:start].strip()
-        blank = line[at:start] != line[at:start].rstrip() and not between
-        made += _escaped(between) + (r"\s+" if blank and at else r"\s*") + group
+        only_blanks = at and line[at:start].isspace()
+        made += r"\s+" + group if only_blanks else _escaped(line[at:start]) + group
         at = end
-    return re.compile(made + r"\s*" + _escaped(line[at:].strip()) + r"\s*$")
+    return re.compile(made + _escaped(line[at:]) + "$")
 
 
 def _escaped(text: str) -> str:
-    return r"\s+".join(re.escape(part) for part in text.split())
+    return r"\s*" + r"\s+".join(re.escape(part) for part in text.split()) + r"\s*"
 
 
 def _matched(

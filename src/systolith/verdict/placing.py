@@ -32,7 +32,8 @@ def placed(found: Sequence[str], golden: Sequence[str], addresses: Sequence[int]
     """Place dumped words by their addresses, else in their order.
 
     In order, words that are missing or too many are taken to be successive ones; where they are, the others show: that
-    place is taken at which they are right, unless hardly more of them are than with the gap at the end.
+    place is taken at which they are right, unless hardly more of them are than with the gap at the end. But where just
+    the words are missing that repeat the one before, in several places, it is those.
 
     Args:
         found, golden: the bits of each word.
@@ -47,6 +48,16 @@ def placed(found: Sequence[str], golden: Sequence[str], addresses: Sequence[int]
     gap = abs(total - count)
     if not count:
         return Placed(np.full(total, -1), 0, f"0 of {total:,} words: all are missing")
+    # $monitor, and a waveform without its clock, tell of changes alone.
+    changes = [at for at in range(total) if not at or golden[at] != golden[at - 1]]
+    if count == len(changes) and all(word == golden[at] for word, at in zip(found, changes, strict=True)):
+        slots = np.full(total, -1)
+        slots[changes] = np.arange(count)
+        missing = np.flatnonzero(slots < 0)
+        if missing[-1] - missing[0] >= gap:  # in several places
+            return Placed(
+                slots, 0, f"{count:,} of {total:,} words: of equal ones in succession only the first is there"
+            )
     at, sure, equals = _gap(*((found, golden) if count < total else (golden, found)))
     which = "missing" if count < total else "surplus"
     place = _place(at, gap, max(count, total)) if sure else f"{gap:,}"

@@ -27,7 +27,7 @@ def whole(text: str, radix: str, form: Form) -> bool:
         found = text.split()
         if not found or len(found) not in (1, form.lanes) or not all(map(_NUMBER.fullmatch, found)):
             return False
-        lo, hi = (form.fmt.lo, form.fmt.hi) if len(found) == form.lanes else _range(form.width)
+        lo, hi = _range(form.fmt.bits if len(found) == form.lanes else form.width)
         return all(len(number) <= form.width + 1 and lo <= int(number) <= hi for number in found)
     word = text.replace("_", "").lower()
     return len(word) == (form.width if radix == "bin" else form.digits) and set(word) <= _DIGITS[radix]
