@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,105 +10,156 @@ import numpy as np
 
 from systolith.array import ArraySpec, run_layer
 from systolith.formats import BadInput, IntFormat
+from systolith.mutation.mutants import Mutant
+from systolith.mutation.proof import Prover, prover
 from systolith.mutation.run import Fate
+from systolith.network import Conv
 from systolith.rtl.layer import outcome, parameters, shared, write_layer
-from systolith.rtl.simulators import Simulator, build, simulate
+from systolith.rtl.simulators import RTL, Simulator, build, simulate
 from systolith.rtl.stress import SCHEDULES, Trial, random_fixed_point, random_layer, random_thresholds
 from systolith.stimulus.stimulus import Case, make_cases
 from systolith.vectors.shape import Shape
 
-UNSIGNED, SIGNED = False, True
+Layers = Iterator[tuple[str, Trial]]
+"""Layers and their names, the one that kills most first."""
 
 
 @dataclass(frozen=True)
 class Core:
-    """A core that layers run on, and the shape whose corner set is run there.
+    """A choice of our core's parameters, and what is run on it.
 
     Attributes:
         spec: its array; layers take wrap and saturate in turn.
         code_bits: of the codes that leave it.
-        shape: of the corner set.
-        random: seed of the random layer.
-        corners: names of the cases that are run, or all of them.
+        layers: makes them.
+        runs: how often each is run, without a reset between: what one leaves behind shows in the next.
     """
 
     spec: ArraySpec
     code_bits: int
-    shape: Shape
-    random: int
-    corners: tuple[str, ...] = ()
+    layers: Callable[[Core], Layers]
+    runs: int = 2
 
 
-CORES = (
-    Core(
-        ArraySpec(4, 3, 3, 4, 8),
-        4,
-        Shape(7, 8, (4, 6), (2, 3), (1, 0), (2, 1), (1, 2), IntFormat(3, SIGNED), IntFormat(4, SIGNED)),
-        4,
-    ),
-)
+@dataclass(frozen=True)
+class Written:
+    """A core's parameters and the folders of its layers, as the testbench reads them."""
+
+    given: Mapping[str, int]
+    folders: tuple[Path, ...]
+    runs: int
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Layers written as the testbench reads them, for one or more cores.
+    """Layers for several cores, and what proves a mutant equivalent.
 
     Attributes:
         simulator: what runs them.
-        cores: of each, its parameters and the folders of its layers.
-        timeout: seconds a layer may take; a mutant that takes longer hangs.
+        cores: those with proofs first.
+        prover: of the cores that are small enough; None without Yosys.
+        timeout: seconds a layer may take; a mutant that takes longer hangs, and that kills it.
     """
 
     simulator: Simulator
-    cores: tuple[tuple[Mapping[str, int], tuple[Path, ...]], ...]
+    cores: tuple[Written, ...]
+    prover: Prover | None
     timeout: float
 
-    def judge(self, core: Path) -> Fate:
-        """What becomes of a changed core: the first layer that differs kills it."""
-        for given, folders in self.cores:
-            try:
-                model = build(self.simulator, given, core.parent / "models", core)
-            except BadInput as error:
-                return Fate("uncompiled", str(error))
-            for folder in folders:
-                try:
-                    found = outcome(simulate(self.simulator, model, folder, runs=RUNS, timeout=self.timeout))
-                except BadInput as error:  # no end, a crash, no verdict
-                    return Fate("killed", f"{folder.name}: {error}")
-                if not found.holds:
-                    return Fate("killed", f"{folder.name}: {found.first[0] if found.first else 'words or beats missing'}")
+    def judge(self, mutant: Mutant, core: Path) -> Fate:
+        """What becomes of a mutant, its core in the folder `core`: each core's first layer, then proofs, then the rest.
+
+        A proof costs less than all layers, a layer less than a proof.
+        """
+        for written in self.cores[: -1 if len(self.cores) > 1 else None]:
+            fate = self._run(core, written, written.folders[:1])
+            if fate is not None:
+                return fate
+        proof = self.prover.prove(core) if self.prover is not None else ""
+        if proof:
+            return Fate("equivalent", proof)
+        for written in self.cores:
+            fate = self._run(core, written, written.folders)
+            if fate is not None:
+                return fate
         return Fate("survived")
 
+    def _run(self, core: Path, written: Written, folders: tuple[Path, ...]) -> Fate | None:
+        """The fate of a core that does not compile, or not do what these layers need; None of one that does."""
+        try:
+            model = build(self.simulator, written.given, core.parent / "models", core)
+        except BadInput as error:
+            return Fate("uncompiled", str(error))
+        for folder in folders:
+            try:
+                found = outcome(simulate(self.simulator, model, folder, runs=written.runs, timeout=self.timeout))
+            except BadInput as error:  # no end, a crash, no verdict
+                return Fate("killed", f"{folder.name}: {error}")
+            if not found.holds:
+                return Fate("killed", f"{folder.name}: {found.first[0] if found.first else 'words or beats are missing'}")
+        return None
 
-RUNS = 2
-"""A layer twice, without a reset between: what the first one leaves behind shows in the second."""
 
+def prepare(simulator: Simulator, folder: Path, proofs: bool, timeout: float = 30) -> Bench:
+    """Write the layers of `CORES` into the existing folder `folder`.
 
-def prepare(simulator: Simulator, folder: Path, timeout: float = 20) -> Bench:
-    """Write the layers of `CORES` into the existing folder `folder`."""
+    Args:
+        simulator: what will run them.
+        folder: for the layers.
+        proofs: whether survivors go to Yosys.
+        timeout: of `Bench`.
+
+    Raises:
+        BadInput: proofs are wanted, and Yosys is not installed.
+    """
     cores = []
-    for number, core in enumerate(CORES):
-        every = dict(_trials(core))
-        folders = []
-        for name, trial in every.items():
-            place = folder / f"{number}-{name}"
+    for name, core in CORES.items():
+        trials = dict(core.layers(core))
+        for called, trial in trials.items():
+            place = folder / f"{name}-{called}"
             place.mkdir()
             write_layer(trial.result, place, trial.schedule, trial.requantize, core.code_bits)
-            folders.append(place)
-        given = shared(parameters(trial.result.mapping, core.code_bits) for trial in every.values())
-        cores.append((given, tuple(folders)))
-    return Bench(simulator, tuple(cores), timeout)
+        given = shared(parameters(trial.result.mapping, core.code_bits) for trial in trials.values())
+        cores.append(Written(given, tuple(folder / f"{name}-{called}" for called in trials), core.runs))
+    provers = prover(RTL / "core", "core", [core.given for core in cores[:-1]], folder) if proofs else None
+    return Bench(simulator, tuple(cores), provers, timeout)
 
 
-def _trials(core: Core) -> Iterator[tuple[str, Trial]]:
-    """A random layer, which kills most, then the corner set; schedules, overflows and requantizers take turns."""
-    rng = np.random.default_rng(core.random)
-    random = random_layer(rng, replace(core.spec, overflow="saturate"))
-    yield "random", Trial(random, random_thresholds(rng, random, core.code_bits), SCHEDULES[0])
-    wrapping = replace(core.spec, overflow="wrap")
-    cases = [made for made in make_cases("corner", core.shape, wrapping) if isinstance(made, Case)]
-    for number, case in enumerate(case for case in cases if not core.corners or case.name in core.corners):
+def _random(core: Core, seed: int = 0) -> Layers:
+    rng = np.random.default_rng(seed)
+    result = random_layer(rng, replace(core.spec, overflow="saturate"))
+    yield "random", Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
+
+
+def _corners(core: Core, shape: Shape, seed: int = 0) -> Layers:
+    """A random layer and the corner set; schedules, overflows and requantizers take turns."""
+    yield from _random(core, seed)
+    rng = np.random.default_rng(seed)
+    cases = (made for made in make_cases("corner", shape, replace(core.spec, overflow="wrap")) if isinstance(made, Case))
+    for number, case in enumerate(cases):
         spec = replace(core.spec, overflow=("wrap", "saturate")[number % 2])
         result = run_layer(case.conv, case.act, spec)
         make = (random_thresholds, random_fixed_point)[number // 2 % 2]
         yield case.name, Trial(result, make(rng, result, core.code_bits), SCHEDULES[number % 4])
+
+
+CORES = {
+    # Weights wider than activations, psums narrower than a product.
+    "narrow": Core(
+        ArraySpec(4, 3, 3, 4, 6),
+        4,
+        lambda core: _corners(
+            core, Shape(7, 8, (4, 6), (2, 3), (1, 0), (2, 1), (1, 2), IntFormat(3, False), IntFormat(4, True)), 4
+        ),
+    ),
+    # The other way round, and fewer levels of codes than (M, B, S) have bits.
+    "other": Core(
+        ArraySpec(3, 4, 5, 3, 12),
+        2,
+        lambda core: _corners(
+            core, Shape(4, 5, (5, 3), (3, 2), (0, 1), (1, 2), (2, 1), IntFormat(5, True), IntFormat(3, True)), 5
+        ),
+    ),
+    # A single PE, and psums so wide that (acc*M) has more bits than B.
+    "single": Core(ArraySpec(1, 1, 4, 4, 26), 1, _random),
+}
