@@ -55,7 +55,7 @@ def public_names() -> str:
         lines += [f"### `systolith.{name}`", "", f"::: {home}.{there}", "    options:"]
         lines += ["      show_root_heading: false", "      skip_local_inventory: true"]
         lines += [""]
-        if home.startswith("systolith.flows."):
+        if home.startswith(("systolith.flows.", "systolith.hardware.")):
             verb = name.removesuffix("_model")  # `import` is no name for a function
             lines += [*_arguments(getattr(verbs, f"{verb.capitalize()}Request")), ""]
     return "\n".join(lines).rstrip()

@@ -22,11 +22,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "faults": ("stimulus",),
     "verdict": ("vectors",),
     "rtl": ("stimulus", "verdict"),
+    "synthesis": ("rtl",),
+    "mutation": ("synthesis",),
     "training": ("models",),
     "requests": (),
     "steps": ("requests", "importers", "training", "rtl"),
     "flows": ("steps", "faults"),
-    "report": ("flows",),
+    "hardware": ("flows", "mutation"),
+    "report": ("hardware",),
     "cli": ("report",),
 }
 """A room and the rooms it names; it may use whatever those may use, and the ground floor."""

@@ -8,7 +8,7 @@ By task:
     its integers   recover, lower, verify, import_model, export, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
-    your RTL       check, grade, cosim
+    your RTL       check, grade, cosim, mutate
     all at once    run
     what is wrong  BadInput
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from systolith.flows.verify import verify
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
+    from systolith.hardware.mutate import mutate
     from systolith.models import load_pretrained, quantize
     from systolith.models import load_pretrained as load
     from systolith.network import Conv
@@ -67,6 +68,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "lower",
+    "mutate",
     "quantize",
     "read_bundle",
     "read_picture",
@@ -91,6 +93,7 @@ _HOMES = {
     "find_layout": "vectors",
     "load": "models:load_pretrained",
     "load_pretrained": "models",
+    "mutate": "hardware.mutate",
     "quantize": "models",
     "read_bundle": "vectors",
     "read_picture": "pictures",

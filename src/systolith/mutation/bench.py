@@ -15,7 +15,7 @@ from systolith.mutation.proof import Prover, prover
 from systolith.mutation.run import Fate
 from systolith.network import Conv
 from systolith.rtl.layer import outcome, parameters, shared, write_layer
-from systolith.rtl.simulators import RTL, Simulator, build, simulate
+from systolith.rtl.simulators import Simulator, build, simulate
 from systolith.rtl.stress import SCHEDULES, Trial, random_fixed_point, random_layer, random_thresholds
 from systolith.stimulus.stimulus import Case, make_cases
 from systolith.vectors.shape import Shape
@@ -100,12 +100,13 @@ class Bench:
         return None
 
 
-def prepare(simulator: Simulator, folder: Path, proofs: bool, timeout: float = 30) -> Bench:
+def prepare(simulator: Simulator, folder: Path, core: Path, proofs: bool, timeout: float) -> Bench:
     """Write the layers of `CORES` into the existing folder `folder`.
 
     Args:
         simulator: what will run them.
         folder: for the layers.
+        core: the folder of the sources that proofs compare with.
         proofs: whether survivors go to Yosys.
         timeout: of `Bench`.
 
@@ -113,15 +114,15 @@ def prepare(simulator: Simulator, folder: Path, proofs: bool, timeout: float = 3
         BadInput: proofs are wanted, and Yosys is not installed.
     """
     cores = []
-    for name, core in CORES.items():
-        trials = dict(core.layers(core))
+    for name, made in CORES.items():
+        trials = dict(made.layers(made))
         for called, trial in trials.items():
             place = folder / f"{name}-{called}"
             place.mkdir()
-            write_layer(trial.result, place, trial.schedule, trial.requantize, core.code_bits)
-        given = shared(parameters(trial.result.mapping, core.code_bits) for trial in trials.values())
-        cores.append(Written(given, tuple(folder / f"{name}-{called}" for called in trials), core.runs))
-    provers = prover(RTL / "core", "core", [core.given for core in cores[:-1]], folder) if proofs else None
+            write_layer(trial.result, place, trial.schedule, trial.requantize, made.code_bits)
+        given = shared(parameters(trial.result.mapping, made.code_bits) for trial in trials.values())
+        cores.append(Written(given, tuple(folder / f"{name}-{called}" for called in trials), made.runs))
+    provers = prover(core, "core", [written.given for written in cores[:-1]], folder) if proofs else None
     return Bench(simulator, tuple(cores), provers, timeout)
 
 

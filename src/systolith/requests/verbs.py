@@ -138,6 +138,23 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
 
 
 @dataclass(frozen=True)
+class MutateRequest(Request):
+    """Change one thing at a time in the core's sources; say which changes small layers in a simulator reveal."""
+
+    modules: Annotated[
+        str, Option("Modules to change, with commas between, or `all`.", flag="--modules")
+    ] = "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk"
+    limit: Annotated[int | None, Option("Only so many mutants, evenly spread over the sources.")] = None
+    list: Annotated[bool, Option("Only list the mutants.")] = False
+    proofs: Annotated[bool, Option("Let Yosys prove mutants equivalent.", RUNNING, off="--no-proofs")] = True
+    sim: Annotated[str, Option("icarus, verilator, auto, or the path of one's compiler.", RUNNING)] = "icarus"
+    core: Annotated[Path | None, Option("A folder with your version of the core's .sv files.", RUNNING)] = None
+    timeout: Annotated[float, Option("Seconds that a layer may take; what takes longer is killed.", RUNNING)] = 30
+    jobs: Annotated[int, Option("Mutants at a time.", RUNNING)] = 2
+    out: Annotated[Path | None, Option("Keep each mutant's fate in this folder, and go on from there.", OUTPUT)] = None
+
+
+@dataclass(frozen=True)
 class VerifyRequest(Size, Request):
     """Prove every threshold of the integer network, and compare every activation code with the trained network's."""
 

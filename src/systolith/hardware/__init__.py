@@ -1,0 +1,1 @@
+"""Flows of RTL: what the verbs that work on hardware sources do."""
