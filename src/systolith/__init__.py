@@ -8,7 +8,7 @@ By task:
     its integers   recover, lower, verify, import_model, export, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
-    your RTL       check, grade, cosim, mutate
+    your RTL       check, grade, cosim, mutate, synth
     all at once    run
     what is wrong  BadInput
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
     from systolith.hardware.mutate import mutate
+    from systolith.hardware.synth import synth
     from systolith.models import load_pretrained, quantize
     from systolith.models import load_pretrained as load
     from systolith.network import Conv
@@ -76,6 +77,7 @@ __all__ = [
     "run",
     "run_layer",
     "simulate",
+    "synth",
     "train",
     "verify",
     "verify_bundle",
@@ -99,6 +101,7 @@ _HOMES = {
     "read_picture": "pictures",
     "recover": "frontends.torch",
     "run_layer": "array",
+    "synth": "hardware.synth",
     "verify_bundle": "vectors",
     "write_bundle": "vectors",
 }

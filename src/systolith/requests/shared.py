@@ -18,7 +18,7 @@ else:
 
 DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
 MODEL, PICTURE, LAYER, STIMULUS = "Model", "Picture", "Layer", "Stimulus"
-ARRAY, OUTPUT, RUNNING = "Array", "Output", "Running"
+ARRAY, OUTPUT, RUNNING, DESIGN = "Array", "Output", "Running", "Your design"
 
 MOST_FILES = 20_000
 """Files that are written without being asked twice."""

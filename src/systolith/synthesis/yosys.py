@@ -35,7 +35,7 @@ def run_yosys(commands: Sequence[str], timeout: float | None = None) -> str:
     """Run commands of Yosys, one after another; what it prints.
 
     Args:
-        commands: a line each; paths in them without white space (see `quoted`).
+        commands: a line each.
         timeout: seconds.
 
     Raises:
@@ -53,7 +53,9 @@ def run_yosys(commands: Sequence[str], timeout: float | None = None) -> str:
         raise BadInput(f"Yosys did not come to an end in {timeout:g} s") from None
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
-        said = next((line for line in lines if re.search(r"\bERROR\b", line)), lines[-1] if lines else "no message")
+        said = next((line for line in lines if re.search(r"\bERROR\b|ABC: Error", line)), "")
+        if not said:
+            said = f"ended by signal {-done.returncode}" if done.returncode < 0 else "stopped without a word"
         raise BadInput(f"Yosys: {said.replace('ERROR: ', '')}"[:300])
     return done.stdout
 
