@@ -123,11 +123,11 @@ def mutants(source: str, file: str) -> tuple[Mutant, ...]:
         before = text[start:end].decode()
         mutant = Mutant(file, line + 1, column, operator, before, after, start, lines[line].strip())
         found.setdefault((start, end, after), mutant)
-    return tuple(found[key] for key in sorted(found))
+    return tuple(found[key] for key in sorted(found, key=lambda key: key[:2]))
 
 
 def _changes(node: Any, declared: bool) -> Iterator[_Change]:
-    """The changes of a node and of what is in it; `declared`: it is a declaration's dimension, which has its own."""
+    """The changes of a node and of what is in it; `declared`: it is a dimension or a cast's size, which has its own."""
     from pyslang.syntax import SyntaxNode
 
     kind = node.kind.name
@@ -138,7 +138,8 @@ def _changes(node: Any, declared: bool) -> Iterator[_Change]:
         yield from make(node)
     for child in node:
         if isinstance(child, SyntaxNode):
-            yield from _changes(child, declared or kind == "VariableDimension")
+            size = kind == "VariableDimension" or (kind == "CastExpression" and child.sourceRange == node.left.sourceRange)
+            yield from _changes(child, declared or size)
         elif str(child.rawText) == "signed":
             yield "sign", child, ""
 
