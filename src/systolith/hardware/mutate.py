@@ -108,7 +108,7 @@ def mutate(request: MutateRequest) -> MutateReport:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="systolith-mutate-") as folder:
         bench = prepare(simulator, Path(folder), core, request.proofs, request.timeout)
-        files = sorted(path for written in bench.cores for place in written.folders for path in place.iterdir())
+        files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
         vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
         key = repr((simulator, request.proofs, request.timeout, (RTL / "testbench.sv").read_text(), vectors))
         log = None if request.out is None else Path(request.out) / "fates.jsonl"

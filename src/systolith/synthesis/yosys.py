@@ -75,7 +75,6 @@ def quoted(path: Path) -> str:
 def read_design(sources: Iterable[Path], top: str, parameters: Mapping[str, int]) -> list[str]:
     """The commands that read SystemVerilog and elaborate `top` with these parameters."""
     files = sorted(sources)
-    folders = " ".join(f"-I{quoted(folder)}" for folder in sorted({path.parent for path in files}))
     given = " ".join(f"-chparam {name} {value}" for name, value in parameters.items())
-    read = [f"read_verilog -sv {folders} {quoted(path)}" for path in files]
+    read = [f"read_verilog -sv {quoted(path)}" for path in files]
     return [*read, f"hierarchy -check -top {top} {given}".rstrip()]
