@@ -38,6 +38,9 @@ CASES: dict[str, dict[str, Any]] = {
     "simulate": {"layer": "features.27"},
     "cosim": {"layer": "features.27", "sim": "icarus"},
     "cosim random": {"random": 2, "sim": "icarus"},
+    "mutate": {"modules": "ofifo", "limit": 2},
+    "mutate listed": {"modules": "ofifo", "limit": 2, "list": True},
+    "synth": {"sizes": "1x1"},
     "verify": {"limit": 2, "psum_bits": 10},
     "lower": {"fixed_point": True},
     "evaluate": {"data": "pictures"},
@@ -61,6 +64,9 @@ KEYS = {
     "simulate": "model array contract schedule layers total equalities",
     "cosim": "simulator schedule layers words timestamps clocks predicted seconds why",
     "cosim random": "array seed layers words timestamps simulator why layer",
+    "mutate": "mutants simulator modules operators survivors equivalents seconds",
+    "mutate listed": "mutants simulator modules operators survivors equivalents listed seconds",
+    "synth": "tool model rows",
     "verify": "model network executor pictures images codes different first layers proofs logits correct total "
     "least_psum_bits narrow images_per_s",
     "lower": "model steps channels points fixed_point files",
@@ -74,6 +80,8 @@ KEYS = {
 }
 FUNCTIONS = {"import": "import_model"}
 """Of a verb that is no name in Python."""
+HARDWARE = ("mutate", "synth")
+"""Verbs whose flows are in the room of that name."""
 TIMES = ("seconds", "images_per_s")
 
 
@@ -99,7 +107,8 @@ def flow_of(verb: str) -> tuple[Any, str]:
     first, *rest = verb.split()
     first = FUNCTIONS.get(first, first)
     nested = first == "layout"
-    return importlib.import_module(f"systolith.flows.{first}"), f"layout_{rest[0]}" if nested else first
+    room = "hardware" if first in HARDWARE else "flows"
+    return importlib.import_module(f"systolith.{room}.{first}"), f"layout_{rest[0]}" if nested else first
 
 
 def command_line(verb: str, given: dict[str, Any]) -> list[str]:
@@ -130,7 +139,7 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
 ) -> None:
     if case == "train":
         monkeypatch.setattr(vgg, "_PLAN", PLAN)
-    if case.startswith("cosim"):
+    if case.startswith(("cosim", "mutate")):
         simulator("icarus")
     module, name = flow_of(case)
     flow, given = getattr(module, name), CASES[case]

@@ -41,9 +41,7 @@ def test_the_fates_are_kept_and_shown(icarus: Simulator, tmp_path: Path) -> None
     refuse(call(*given, "--no-proofs"), "fates.jsonl", "other sources or another testbench")
 
 
-def test_a_survivor_is_named_and_the_exit_code_says_so(
-    icarus: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_survivor_is_named_and_the_exit_code_says_so(icarus: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "judge_all", lambda every, *_: tuple(flow.Judged(m, Fate("survived")) for m in every))
     result = call("mutate", "--modules", "l0", "--limit", "2", "--no-proofs")
     assert result.returncode == 1
@@ -70,9 +68,7 @@ def test_refusals_of_mutate(given: tuple[str, ...], said: str) -> None:
     refuse(call("mutate", *given), said)
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"), [("pyslang", "systolith[rtl]"), ("pyosys", "systolith[synth]")]
-)
+@pytest.mark.parametrize(("module", "extra"), [("pyslang", "systolith[rtl]"), ("pyosys", "systolith[synth]")])
 def test_what_is_missing_is_named(module: str, extra: str) -> None:
     code = (
         "import importlib.util as u; f = u.find_spec\n"

@@ -38,9 +38,7 @@ def test_fates_in_the_order_of_the_mutants_however_many_at_a_time(toy: Path) -> 
     told: list[int] = []
     found = judge_all(every, toy, by_text, jobs=3, progress=told.append)
     assert [one.mutant for one in found] == list(every)
-    assert [one.fate.outcome for one in found] == [
-        "killed" if m.operator == "operator" else "survived" for m in every
-    ]
+    assert [one.fate.outcome for one in found] == ["killed" if m.operator == "operator" else "survived" for m in every]
     assert told == list(range(len(every) + 1))
     assert (toy / "toy.sv").read_text() == TOY
 
@@ -129,9 +127,17 @@ def test_the_fates_of_our_core(
     assert why in found.why
 
 
+def test_a_core_that_differs_by_itself_has_no_mutants(bench: Bench, tmp_path: Path) -> None:
+    bench.require(RTL / "core")
+    core = Path(shutil.copytree(RTL / "core", tmp_path / "core"))
+    (core / "fit.sv").write_text((core / "fit.sv").read_text().replace("saturate && !fits", "!fits"))
+    with pytest.raises(BadInput, match="core: differs without any change: narrow-"):
+        bench.require(core)
+
+
 def test_one_that_hangs_is_killed(bench: Bench, tmp_path: Path) -> None:
     (first, *_) = bench.cores
-    quick = Bench(bench.simulator, (Written(first.given, first.layers[:1], 1),), None, timeout=2)
+    quick = Bench(bench.simulator, (Written(first.given, first.layers[:1], 1, True),), None, timeout=2)
     found = fate(quick, tmp_path, "fit.sv", "endmodule", "initial while (1) ;\nendmodule")
     assert found == Fate("killed", f"{first.layers[0][0].name}: icarus did not come to an end in 2 s (--timeout)")
 

@@ -28,7 +28,9 @@ def test_a_gate_and_a_register_a_bit(target: str, width: int, sources: list[Path
     assert (area.luts, area.ffs, area.dsps, area.rams, area.area) == (2 * width, 2 * width, 0, 0, None)
 
 
-@pytest.mark.parametrize(("target", "dsps", "rams"), [("generic", 0, 0), ("ecp5", 1, 1), ("ice40", 1, 2), ("cyclone5", 1, 1)])
+@pytest.mark.parametrize(
+    ("target", "dsps", "rams"), [("generic", 0, 0), ("ecp5", 1, 1), ("ice40", 1, 2), ("cyclone5", 1, 1)]
+)
 def test_a_multiplier_and_a_memory(target: str, dsps: int, rams: int, tmp_path: Path) -> None:
     source = tmp_path / "both.sv"
     source.write_text(
@@ -58,9 +60,9 @@ def test_refusals_of_yosys(sources: list[Path]) -> None:
         synthesize(sources, "small", {}, "asic")
     with pytest.raises(BadInput, match="target 'liberty'"):
         synthesize(sources, "small", {}, LIBERTY)
-    with pytest.raises(BadInput, match="^Yosys: Module `nothing' not found!$"):
+    with pytest.raises(BadInput, match=r"^Yosys: Module `nothing' not found!$"):
         synthesize(sources, "nothing", {}, "generic")
-    with pytest.raises(BadInput, match="did not come to an end in 0.01 s"):
+    with pytest.raises(BadInput, match=r"did not come to an end in 0\.01 s"):
         run_yosys(["help"], timeout=0.01)
     with pytest.raises(BadInput, match="quotation marks"):
         quoted(Path('a"b'))

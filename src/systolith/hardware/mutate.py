@@ -80,8 +80,8 @@ def mutate(request: MutateRequest) -> MutateReport:
         What became of the mutants, by module and by operator; the survivors, and the equivalents with the reason.
 
     Raises:
-        BadInput: no such module, no simulator, a folder with the fates of other sources, or pyslang or pyosys is
-            missing.
+        BadInput: no such module, no simulator, sources that differ without any change, a folder with the fates of
+            others, or pyslang or pyosys is missing.
 
     Examples:
         >>> import systolith as sl
@@ -108,6 +108,7 @@ def mutate(request: MutateRequest) -> MutateReport:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="systolith-mutate-") as folder:
         bench = prepare(simulator, Path(folder), core, request.proofs, request.timeout)
+        bench.require(core)
         files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
         vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
         key = repr((simulator, request.proofs, request.timeout, (RTL / "testbench.sv").read_text(), vectors))

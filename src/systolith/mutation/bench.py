@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from systolith.array import ArrayResult, ArraySpec, contract, run_layer
-from systolith.formats import BadInput, IntFormat
+from systolith.array import contract
+from systolith.formats import BadInput
+from systolith.mutation.layers import CORES
 from systolith.mutation.mutants import Mutant
 from systolith.mutation.proof import Prover, prover
 from systolith.mutation.run import Fate
-from systolith.network import Conv
-from systolith.rtl.layer import B_BITS, M_BITS, outcome, parameters, shared, write_layer
-from systolith.network.requantize import FixedPoint, Thresholds
+from systolith.rtl.layer import outcome, parameters, shared, write_layer
 from systolith.rtl.simulators import Simulator, build, simulate
-from systolith.rtl.stress import SCHEDULES, Trial, random_fixed_point, random_layer, random_thresholds
-from systolith.stimulus.stimulus import Case, make_cases
-from systolith.vectors.shape import Shape
 
-Layers = Iterator[tuple[str, Trial]]
-"""Layers and their names, the one that kills most first."""
-
-
-@dataclass(frozen=True)
-class Core:
-    """A choice of our core's parameters, and what is run on it.
-
-    Attributes:
-        spec: its array; layers take wrap and saturate in turn.
-        code_bits: of the codes that leave it.
-        layers: makes them.
-        runs: how often each is run, without a reset between: what one leaves behind shows in the next.
-        aborts: whether each is started once before, and reset among the outputs of its first oc_tile.
-    """
-
-    spec: ArraySpec
-    code_bits: int
-    layers: Callable[[Core], Layers]
-    runs: int = 2
-    aborts: bool = True
+_KIB, _SECONDS = 4 << 20, 120
+"""Of memory, and of a processor, for a compiler or a simulation."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +28,7 @@ class Written:
     given: Mapping[str, int]
     layers: tuple[tuple[Path, int], ...]
     runs: int
+    proves: bool
 
 
 @dataclass(frozen=True)
@@ -59,8 +37,8 @@ class Bench:
 
     Attributes:
         simulator: what runs them.
-        cores: what runs, and the last one only what no other kills: its layers are long.
-        prover: of all cores but the last; None without Yosys.
+        cores: those with proofs first.
+        prover: of those; None without Yosys.
         timeout: seconds a layer may take; a mutant that takes longer hangs, and that kills it.
     """
 
@@ -69,12 +47,21 @@ class Bench:
     prover: Prover | None
     timeout: float
 
+    def require(self, core: Path) -> None:
+        """Raise `BadInput` where the core as it is differs from the layers: its mutants would say nothing."""
+        with tempfile.TemporaryDirectory(prefix="systolith-mutant-") as made:
+            copy = Path(shutil.copytree(core, Path(made) / "core"))
+            for written in self.cores:
+                fate = self._run(copy, written, written.layers)
+                if fate is not None:
+                    raise BadInput(f"{core}: differs without any change: {fate.why}")
+
     def judge(self, mutant: Mutant, core: Path) -> Fate:
         """What becomes of a mutant, its core in the folder `core`: each core's first layer, then proofs, then the rest.
 
         A proof costs less than all layers, a layer less than a proof.
         """
-        for written in self.cores[:-1]:
+        for written in (one for one in self.cores if one.proves):
             fate = self._run(core, written, written.layers[:1])
             if fate is not None:
                 return fate
@@ -100,7 +87,8 @@ class Bench:
             except BadInput as error:  # no end, a crash, no verdict
                 return Fate("killed", f"{folder.name}: {error}")
             if not found.holds:
-                return Fate("killed", f"{folder.name}: {found.first[0] if found.first else 'words or beats are missing'}")
+                said = found.first[0] if found.first else "words or beats are missing"
+                return Fate("killed", f"{folder.name}: {said}")
         return None
 
 
@@ -128,84 +116,20 @@ def prepare(simulator: Simulator, folder: Path, core: Path, proofs: bool, timeou
             layers.append((place, among if made.aborts else 0))
             write_layer(trial.result, place, trial.schedule, trial.requantize, made.code_bits)
         given = shared(parameters(trial.result.mapping, made.code_bits) for trial in trials.values())
-        cores.append(Written(given, tuple(layers), made.runs))
-    provers = prover(core, "core", [written.given for written in cores[:-1]], folder) if proofs else None
-    return Bench(simulator, tuple(cores), provers, timeout)
+        cores.append(Written(given, tuple(layers), made.runs, made.proves))
+    provers = prover(core, "core", [written.given for written in cores if written.proves], folder) if proofs else None
+    return Bench(_limited(simulator, folder), tuple(cores), provers, timeout)
 
 
-def _random(core: Core, seed: int = 0) -> Layers:
-    rng = np.random.default_rng(seed)
-    result = random_layer(rng, replace(core.spec, overflow="saturate"))
-    yield "random", Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
+def _limited(simulator: Simulator, folder: Path) -> Simulator:
+    """The simulator with a limit on memory and time: a mutant's vector may be 2^32 bits wide."""
 
+    def limited(command: str) -> str:
+        script = folder / Path(command).name
+        script.write_text(f'#!/bin/sh\nulimit -v {_KIB} 2>/dev/null\nulimit -t {_SECONDS}\nexec "{command}" "$@"\n')
+        script.chmod(0o755)
+        return str(script)
 
-def _corners(core: Core, shape: Shape, seed: int = 0) -> Layers:
-    """A random layer and the corner set; schedules, overflows and requantizers take turns."""
-    yield from _random(core, seed)
-    rng = np.random.default_rng(seed)
-    cases = (made for made in make_cases("corner", shape, replace(core.spec, overflow="wrap")) if isinstance(made, Case))
-    for number, case in enumerate(cases):
-        spec = replace(core.spec, overflow=("wrap", "saturate")[number % 2])
-        result = run_layer(case.conv, case.act, spec)
-        make = (random_thresholds, random_fixed_point, _low_thresholds, _wide_fixed_point)[number // 2 % 4]
-        yield case.name, Trial(result, make(rng, result, core.code_bits), SCHEDULES[number % 4])
-
-
-def _low_thresholds(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> Thresholds:
-    """None of them positive: the sign of the last, the highest bit of all, is 1."""
-    found = random_thresholds(rng, result, code_bits)
-    return replace(found, values=np.sort(-np.abs(found.values) - 1, axis=1))
-
-
-def _wide_fixed_point(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> FixedPoint:
-    """(M, B, S) that fill their bits, so that each matters: a large M with a small S, a large B with a large S, and
-    a product that carries B beyond its bits."""
-    channels, levels = result.mapping.conv.out_channels, (1 << code_bits) - 1
-    m, b, s = (1 << M_BITS - 1) - 1, (1 << B_BITS - 1) - 1, B_BITS - code_bits
-    turns = ((m, 0, M_BITS - 2), (0, b // 2, s), (-m - 1, 0, M_BITS - 2), (m, b, s), (0, -b, s), (-m - 1, b, s))
-    numbers = np.array([turns[channel % len(turns)] for channel in range(channels)], dtype=np.int64)
-    return FixedPoint(*numbers.T, levels)
-
-
-def _long(core: Core) -> Layers:
-    """Where a number of 16 bits needs all of them: outputs along a row, channels, dilation. Kernels of such a size are
-    left out: their psums would be 2^30."""
-    most = (1 << 15) + 2
-    shapes = {
-        "outputs": ((1, 1, 1, 1), (1, 1, most), {}),
-        "dilated-columns": ((1, 1, 1, 2), (1, 1, most), {"dilation": (1, most - 1)}),
-        "dilated-rows": ((1, 1, 2, 1), (1, most, 1), {"dilation": (most - 1, 1)}),
-        "inputs": ((1, most, 1, 1), (most, 1, 1), {}),
-        "groups": ((3, most // 2, 1, 1), (3 * (most // 2), 1, 1), {"groups": 3}),
-        "outs": ((most, 1, 1, 1), (1, 1, 1), {}),
-    }
-    rng = np.random.default_rng(0)
-    for name, (weights, acts, more) in shapes.items():
-        weight, act = rng.integers(-2, 2, weights), rng.integers(0, 4, acts)
-        conv = Conv("layer", weight, IntFormat(2, False), core.spec.weight_format, **more)
-        result = run_layer(conv, act, core.spec)
-        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
-
-
-CORES = {
-    # Weights wider than activations, psums narrower than a product.
-    "narrow": Core(
-        ArraySpec(4, 3, 3, 4, 6),
-        4,
-        lambda core: _corners(
-            core, Shape(7, 8, (4, 6), (2, 3), (1, 0), (2, 1), (1, 2), IntFormat(3, False), IntFormat(4, True)), 4
-        ),
-    ),
-    # The other way round, and fewer levels of codes than (M, B, S) have bits.
-    "other": Core(
-        ArraySpec(3, 4, 5, 3, 12),
-        2,
-        lambda core: _corners(
-            core, Shape(4, 5, (5, 3), (3, 2), (0, 1), (1, 2), (2, 1), IntFormat(5, True), IntFormat(3, True)), 5
-        ),
-    ),
-    # A single PE, and psums so wide that (acc*M) has more bits than B.
-    "single": Core(ArraySpec(1, 1, 4, 4, 26), 1, _random),
-    # A single PE again, and layers of more than 2^15 of everything.
-    "long": Core(ArraySpec(1, 1, 2, 2, 16, overflow="wrap"), 1, _long, runs=1, aborts=False),
-}
+    return replace(
+        simulator, **{part: limited(path) for part in ("command", "runs") if (path := getattr(simulator, part))}
+    )

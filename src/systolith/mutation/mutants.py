@@ -138,7 +138,9 @@ def _changes(node: Any, declared: bool) -> Iterator[_Change]:
         yield from make(node)
     for child in node:
         if isinstance(child, SyntaxNode):
-            size = kind == "VariableDimension" or (kind == "CastExpression" and child.sourceRange == node.left.sourceRange)
+            size = kind == "VariableDimension" or (
+                kind == "CastExpression" and child.sourceRange == node.left.sourceRange
+            )
             yield from _changes(child, declared or size)
         elif str(child.rawText) == "signed":
             yield "sign", child, ""

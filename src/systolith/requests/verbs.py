@@ -142,9 +142,9 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
 class MutateRequest(Request):
     """Change one thing at a time in the core's sources; say which changes small layers in a simulator reveal."""
 
-    modules: Annotated[
-        str, Option("Modules to change, with commas between, or `all`.", flag="--modules")
-    ] = "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk"
+    modules: Annotated[str, Option("Modules to change, with commas between, or `all`.", flag="--modules")] = (
+        "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk"
+    )
     limit: Annotated[int | None, Option("Only so many mutants, evenly spread over the sources.")] = None
     list: Annotated[bool, Option("Only list the mutants.")] = False
     proofs: Annotated[bool, Option("Let Yosys prove mutants equivalent.", RUNNING, off="--no-proofs")] = True
@@ -164,9 +164,9 @@ class SynthRequest(Request):
     sizes: Annotated[str | None, Option("Of the core, ROWSxCOLS, with commas between. [default: 8x8]", ARRAY)] = None
     bits: Annotated[str | None, Option("Of its lanes, with commas between. [default: 4]", ARRAY)] = None
     psum_bits: Annotated[int | None, Option("Of its psums. [default: 8 more than a product's]", ARRAY)] = None
-    model: Annotated[
-        str | None, Option(f"The network whose clocks are counted. [default: {DEFAULT_MODEL}]", MODEL)
-    ] = None
+    model: Annotated[str | None, Option(f"The network whose clocks are counted. [default: {DEFAULT_MODEL}]", MODEL)] = (
+        None
+    )
     sources: Annotated[list[Path] | None, Option("SystemVerilog of your design instead; repeatable.", DESIGN)] = None
     top: Annotated[str | None, Option("Its top module.", DESIGN)] = None
     parameter: Annotated[list[str] | None, Option("NAME=VALUE, of its top module; repeatable.", DESIGN)] = None

@@ -319,7 +319,9 @@ def simulate(
         command += [f"-{waves.suffix[1:]}"] if simulator.name == "icarus" else []
         command += [f"+waves={waves}"]
     try:
-        done = _run([*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}", f"+abort={abort}"], timeout=timeout)
+        done = _run(
+            [*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}", f"+abort={abort}"], timeout=timeout
+        )
     except subprocess.TimeoutExpired:
         raise BadInput(f"{simulator.name} did not come to an end in {timeout:g} s (--timeout)") from None
     if done.returncode != 0:

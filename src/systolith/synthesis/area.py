@@ -90,9 +90,7 @@ def synthesize(
         counts = Path(folder) / "counts.json"
         commands = _cells_of(liberty, top) if liberty is not None else [f"{TARGETS[target].command} -top {top}"]
         stat = "stat -json" if liberty is None else f"stat -json -liberty {quoted(liberty)}"
-        run_yosys(
-            [*read_design(sources, top, parameters), *commands, f"tee -q -o {quoted(counts)} {stat}"], timeout
-        )
+        run_yosys([*read_design(sources, top, parameters), *commands, f"tee -q -o {quoted(counts)} {stat}"], timeout)
         return _area(json.loads(counts.read_text())["design"], target)
 
 
