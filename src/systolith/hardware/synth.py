@@ -138,7 +138,7 @@ def synth(request: SynthRequest) -> SynthReport:
     tool = f"Yosys {yosys_version()}"
     return SynthReport(
         holds=True,
-        verdict=f"an estimate by {tool} before placing and routing: {len(rows)} syntheses",
+        verdict=f"an estimate by {tool} before placing and routing: {len(rows)} synthes{'es' if len(rows) > 1 else 'is'}",
         tool=tool,
         model=None if request.sources else request.model or DEFAULT_MODEL,
         rows=tuple(rows),
