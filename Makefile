@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-slow test-light lint format generated docs bench clean
+.PHONY: run test test-slow mutate area test-light lint format generated docs bench clean
 
 run: $(READY)
 	$(BIN)/systolith run --out build/run --force
@@ -14,6 +14,14 @@ test: lint
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# Every mutant of eight of the core's modules, 10 minutes on two processors; interrupted, it goes on.
+mutate: $(READY)
+	$(BIN)/systolith mutate --out build/mutate
+
+# The table of docs/synth.md.
+area: $(READY)
+	$(BIN)/systolith synth --sizes 4x4,8x8,16x16 --bits 4,8
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -47,7 +55,7 @@ bench: $(READY)
 # A changed lock or pyproject installs again; otherwise this does nothing.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,rtl,cocotb,docs,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,rtl,cocotb,synth,docs,bench,dev]'
 	touch $@
 
 clean:

@@ -56,7 +56,11 @@ def test_an_example_does_what_it_says(tmp_path: Path, script: str, said: str) ->
     assert re.search(said, result.stdout), result.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
+LONG = ("docs/synth.md",)
+"""Pages whose commands take minutes."""
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in LONG)) for p in PAGES])
 def test_a_transcript_shows_what_is_printed(page: str, simulator: Find) -> None:
     text = (ROOT / page).read_text()
     if "--sim icarus" in text:

@@ -21,7 +21,11 @@ from typing import Any
 
 from blocks import ROOT
 
-PAGES = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("bring*.md")))
+PAGES = (
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("bring*.md"))),
+    "docs/mutate.md",
+    "docs/synth.md",
+)
 TRANSCRIPT = re.compile(r"<!-- transcript:([^>]*)-->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
 CODE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
 VARIES = re.compile(r"\d+\.\d{3,}|\d[\d.]* s\b| \d+\.\d$|icarus [\d.]+|[\d,]+ images/s", re.MULTILINE)

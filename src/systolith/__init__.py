@@ -8,7 +8,7 @@ By task:
     its integers   recover, lower, verify, import_model, export, Network, Conv
     on an array    ArraySpec, run_layer, clocks, simulate
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
-    your RTL       check, grade, cosim, BundleBus
+    your RTL       check, grade, cosim, mutate, synth, BundleBus
     all at once    run
     what is wrong  BadInput
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
     from systolith.hardware.cosim import cosim
+    from systolith.hardware.mutate import mutate
+    from systolith.hardware.synth import synth
     from systolith.models import load_pretrained, quantize
     from systolith.models import load_pretrained as load
     from systolith.network import Conv
@@ -68,6 +70,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "lower",
+    "mutate",
     "quantize",
     "read_bundle",
     "read_picture",
@@ -75,6 +78,7 @@ __all__ = [
     "run",
     "run_layer",
     "simulate",
+    "synth",
     "train",
     "verify",
     "verify_bundle",
@@ -94,11 +98,13 @@ _HOMES = {
     "find_layout": "vectors",
     "load": "models:load_pretrained",
     "load_pretrained": "models",
+    "mutate": "hardware.mutate",
     "quantize": "models",
     "read_bundle": "vectors",
     "read_picture": "pictures",
     "recover": "frontends.torch",
     "run_layer": "array",
+    "synth": "hardware.synth",
     "verify_bundle": "vectors",
     "write_bundle": "vectors",
 }

@@ -125,7 +125,11 @@ def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: 
     shutil.copytree(RTL / "core", core)
     path = core / "mac_tile.sv"
     text = path.read_text()
-    path.write_text(text.replace("PRODUCT'(act) * PRODUCT'(weight)", "PRODUCT'(act) * $signed({1'b0, weight})"))
+    right = "wire signed [PRODUCT-1:0] product = PRODUCT'(act) * PRODUCT'(weight)"
+    assert right in text
+    # A bit more: an unsigned weight's product needs it.
+    wrong = "wire signed [PRODUCT:0] product = (PRODUCT + 1)'(act) * (PRODUCT + 1)'($signed({1'b0, weight}))"
+    path.write_text(text.replace(right, wrong))
     result = cosim("--sim", "icarus", "--core", core)
     assert result.returncode == 1
     lines = result.stdout.splitlines()

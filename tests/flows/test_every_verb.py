@@ -43,6 +43,9 @@ CASES: dict[str, dict[str, Any]] = {
     "project new": {"from_testbench": Path("mine/tb.v"), "out": Path("mine/new.toml")},
     "project check": {"project": Path("mine"), "sim": "icarus"},
     "project start": {"folder": Path("started")},
+    "mutate": {"modules": "ofifo", "limit": 2},
+    "mutate listed": {"modules": "ofifo", "limit": 2, "list": True},
+    "synth": {"sizes": "1x1"},
     "verify": {"limit": 2, "psum_bits": 10},
     "lower": {"fixed_point": True},
     "evaluate": {"data": "pictures"},
@@ -70,6 +73,9 @@ KEYS = {
     "project new": "file opened missing",
     "project check": "project simulator sources placed opened problems",
     "project start": "folder files next",
+    "mutate": "mutants simulator modules operators survivors equivalents seconds",
+    "mutate listed": "mutants simulator modules operators survivors equivalents listed seconds",
+    "synth": "tool model rows",
     "verify": "model network executor pictures images codes different first layers proofs logits correct total "
     "least_psum_bits narrow images_per_s",
     "lower": "model steps channels points fixed_point files",
@@ -83,7 +89,8 @@ KEYS = {
 }
 FUNCTIONS = {"import": "import_model"}
 """Of a verb that is no name in Python."""
-HARDWARE = ("cosim", "project")
+HARDWARE = ("cosim", "project", "mutate", "synth")
+"""Verbs whose flows are in the room of that name."""
 GROUPS = ("layout", "project")
 TIMES = ("seconds", "images_per_s")
 
@@ -143,7 +150,7 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
 ) -> None:
     if case == "train":
         monkeypatch.setattr(vgg, "_PLAN", PLAN)
-    if case.startswith(("cosim", "project")):
+    if case.startswith(("cosim", "project", "mutate")):
         simulator("icarus")
     module, name = flow_of(case)
     flow, given = getattr(module, name), CASES[case]

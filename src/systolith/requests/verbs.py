@@ -15,6 +15,7 @@ from systolith.requests.shared import (
     DATA_SET,
     DEFAULT_LAYER,
     DEFAULT_MODEL,
+    DESIGN,
     FROM_DATA,
     LAYER,
     MODEL,
@@ -164,6 +165,46 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
     out: Annotated[Path | None, Option("Keep the vectors and what the core dumped in this folder.", OUTPUT)] = None
     timeout: Annotated[float, Option("Seconds that a simulation may take.", RUNNING)] = 900
     jobs: Annotated[int, Option("Compilers and simulators at a time.", RUNNING)] = 2
+
+
+@dataclass(frozen=True)
+class MutateRequest(Request):
+    """Change one thing at a time in the core's sources; say which changes small layers in a simulator reveal."""
+
+    modules: Annotated[str, Option("Modules to change, with commas between, or `all`.", flag="--modules")] = (
+        "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk"
+    )
+    limit: Annotated[int | None, Option("Only so many mutants, evenly spread over the sources.")] = None
+    list: Annotated[bool, Option("Only list the mutants.")] = False
+    proofs: Annotated[bool, Option("Let Yosys prove mutants equivalent.", RUNNING, off="--no-proofs")] = True
+    sim: Annotated[str, Option("icarus, verilator, auto, or the path of one's compiler.", RUNNING)] = "icarus"
+    core: Annotated[Path | None, Option("A folder with your version of the core's .sv files.", RUNNING)] = None
+    timeout: Annotated[float, Option("Seconds that a layer may take; what takes longer is killed.", RUNNING)] = 30
+    jobs: Annotated[int, Option("Mutants at a time.", RUNNING)] = 2
+    out: Annotated[Path | None, Option("Keep each mutant's fate in this folder, and go on from there.", OUTPUT)] = None
+
+
+@dataclass(frozen=True)
+class SynthRequest(Request):
+    """Estimate by Yosys what the core, or a design of yours, takes in gates, in an FPGA's or in a library's cells."""
+
+    target: Annotated[str, Option("generic, ecp5, ice40, cyclone4, cyclone5; several with commas between.")] = "ecp5"
+    liberty: Annotated[Path | None, Option("Count this library's cells and their area instead.")] = None
+    sizes: Annotated[str | None, Option("Of the core, ROWSxCOLS, with commas between. [default: 8x8]", ARRAY)] = None
+    bits: Annotated[str | None, Option("Of its lanes, with commas between. [default: 4]", ARRAY)] = None
+    psum_bits: Annotated[int | None, Option("Of its psums. [default: 8 more than a product's]", ARRAY)] = None
+    model: Annotated[str | None, Option(f"The network whose clocks are counted. [default: {DEFAULT_MODEL}]", MODEL)] = (
+        None
+    )
+    sources: Annotated[list[Path] | None, Option("SystemVerilog of your design instead; repeatable.", DESIGN)] = None
+    top: Annotated[str | None, Option("Its top module.", DESIGN)] = None
+    parameter: Annotated[list[str] | None, Option("NAME=VALUE, of its top module; repeatable.", DESIGN)] = None
+    operations: Annotated[int | None, Option("Its operations a clock, a MAC being two.", DESIGN)] = None
+    frequency: Annotated[float | None, Option("MHz, of yours, for TOPS.", "Figures of yours")] = None
+    power: Annotated[float | None, Option("mW, for TOPS/W.", "Figures of yours")] = None
+    area: Annotated[float | None, Option("mm2, for TOPS/mm2.", "Figures of yours")] = None
+    jobs: Annotated[int, Option("Syntheses at a time.", RUNNING)] = 2
+    timeout: Annotated[float, Option("Seconds that one may take.", RUNNING)] = 900
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ def simulate(
     waves: Path | None = None,
     runs: int = 1,
     timeout: float | None = None,
+    abort: int = 0,
 ) -> str:
     """Run a compiled testbench on the files in `folder` (`layer.write_layer`); what it prints.
 
@@ -175,6 +176,7 @@ def simulate(
         waves: the waveform to write, a suffix of `WAVES`.
         runs: how often the layer runs, each time as soon as the core is free.
         timeout: seconds.
+        abort: where not 0, the layer is started once before, and the core reset so many clocks later.
 
     Raises:
         BadInput: it does not run to its end, or not in time.
@@ -184,7 +186,9 @@ def simulate(
         command += [f"-{waves.suffix[1:]}"] if simulator.name == "icarus" else []
         command += [f"+waves={waves}"]
     try:
-        done = run_tool([*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}"], timeout=timeout)
+        done = run_tool(
+            [*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}", f"+abort={abort}"], timeout=timeout
+        )
     except subprocess.TimeoutExpired:
         raise BadInput(f"{simulator.name} did not come to an end in {timeout:g} s (--timeout)") from None
     if done.returncode != 0:

@@ -3,7 +3,7 @@
 // +folder=DIR holds, one word a line: layer.txt (the descriptor and the counts, decimal), range.txt (of each oc_tile),
 // act.txt, weight.txt, store.txt (binary), and what must come out: psum.txt, out.txt, code.txt (binary), and the clock of each event, decimal, from the
 // first weight beat that enters the array: psum_time.txt, out_time.txt, and load_, stream_, read_ and write_time.txt
-// (beats into row 0, accesses of the psum memory). +runs=2 runs the layer again as soon as the core is free. +dump=1 writes what came out to psum.log, out.log and code.log as
+// (beats into row 0, accesses of the psum memory). +runs=2 runs the layer again as soon as the core is free; +abort=N starts it before all this, and resets the core for a clock N clocks later. +dump=1 writes what came out to psum.log, out.log and code.log as
 // time,value (+dump=2: without the psums), +waves=FILE every signal. The last line on stdout is the verdict: RESULT and then name=number pairs.
 module testbench;
   parameter int ROWS = 8;
@@ -98,7 +98,10 @@ module testbench;
   );
 
   string folder, waves;
-  int dump = 0, runs = 1;
+  int dump = 0, runs = 1, abort = 0;
+  // What the core does while it is reset, or in a run that is going to be, does not count.
+  logic aborting = 0;
+  wire counts = !reset && !aborting;
   int psum_file, out_file, code_file, psum_times, out_times, psum_log, out_log, code_log;
   int psums, outs;  // how many must come
   int codes_known;  // whether code.txt says what the codes must be
@@ -132,6 +135,7 @@ module testbench;
     if (!$value$plusargs("folder=%s", folder)) folder = ".";
     if (!$value$plusargs("dump=%d", dump)) dump = 0;
     if (!$value$plusargs("runs=%d", runs)) runs = 1;
+    if (!$value$plusargs("abort=%d", abort)) abort = 0;
     file = opened("layer.txt", "r");
     got = $fscanf(file, "%d %d %d %d %d", act_signed, saturate, fixed_point, useful, drained);
     got = $fscanf(file, "%d %d %d %d %d", oc_tiles, kernel_h, kernel_w, padded_h, padded_w);
@@ -199,6 +203,17 @@ module testbench;
       store_write = 0;
       $fclose(file);
     end
+    if (abort > 0) begin
+      aborting = 1;
+      start = 1;
+      @(negedge clk);
+      start = 0;
+      repeat (abort) @(negedge clk);
+      reset = 1;
+      @(negedge clk);
+      reset = 0;
+      aborting = 0;
+    end
     start = 1;
     started = now;
     @(negedge clk);
@@ -241,10 +256,9 @@ module testbench;
     $finish;
   end
 
-  // What the core does while it is reset does not count.
   always @(posedge clk) begin
     now <= now + 1;
-    if (first_beat && !reset) begin
+    if (first_beat && counts) begin
       base  <= now;
       based <= run;
       if (now - started != lead) begin
@@ -252,8 +266,8 @@ module testbench;
         time_wrong <= time_wrong + 1;
       end
     end
-    if (overrun && !reset) overruns <= overruns + 1;
-    if (psum_valid && !reset) begin
+    if (overrun && counts) overruns <= overruns + 1;
+    if (psum_valid && counts) begin
       psums_seen <= psums_seen + 1;
       last_psum <= since;
       if (dump == 1) $fdisplay(psum_log, "%0d,%b", since, psum);
@@ -275,7 +289,7 @@ module testbench;
   int out_time_wrong = 0, out_expected_time, out_got;
   logic [COLS*PSUM_BITS-1:0] out_word;
   always @(posedge clk) begin
-    if (out_valid && !reset) begin
+    if (out_valid && counts) begin
       outs_seen <= outs_seen + 1;
       if (dump != 0) begin
         $fdisplay(out_log, "%0d,%b", since, out_acc);
@@ -314,7 +328,7 @@ module testbench;
   int events_came = 0, events_due = 0, event_time_wrong = 0, event_got, event_time;
   always @(posedge clk)
     for (int e = 0; e < 4; e++)
-      if (happens[e] && !reset) begin
+      if (happens[e] && counts) begin
         events_seen[e*32+:32] <= events_seen[e*32+:32] + 1;
         if (int'(events_seen[e*32+:32]) < runs * events[e]) begin
           event_got = $fscanf(event_files[e], "%d", event_time);

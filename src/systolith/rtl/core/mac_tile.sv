@@ -22,8 +22,8 @@ module mac_tile #(
     output logic [CODE_BITS-1:0] east_code,
     output logic [PSUM_BITS-1:0] south_psum
 );
-  // One bit more than the product of the widest codes, one more than the wider of the two addends.
-  localparam int PRODUCT = ACT_BITS + 1 + WEIGHT_BITS;
+  // What holds any product of two codes, one bit more than the wider of the two addends.
+  localparam int PRODUCT = ACT_BITS + WEIGHT_BITS;
   localparam int SUM = (PSUM_BITS > PRODUCT ? PSUM_BITS : PRODUCT) + 1;
 
   logic signed [WEIGHT_BITS-1:0] weight;

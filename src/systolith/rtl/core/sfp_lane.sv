@@ -30,7 +30,7 @@ module sfp_lane #(
     output logic [PSUM_BITS-1:0] relu,
     output logic [CODE_BITS-1:0] code
 );
-  localparam int WIDE = M_BITS + PSUM_BITS > B_BITS ? M_BITS + PSUM_BITS + 1 : B_BITS + 1;
+  localparam int WIDE = M_BITS + PSUM_BITS > B_BITS ? M_BITS + PSUM_BITS : B_BITS + 1;  // of the product plus B
 
   wire signed [PSUM_BITS:0] added = (PSUM_BITS + 1)'($signed(psum)) + (fresh ? '0 : (PSUM_BITS + 1)'($signed(held)));
   fit #(

@@ -1,0 +1,142 @@
+"""The layers that judge a mutant of our core: random ones, the corner set, and what neither of them reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.formats import IntFormat
+from systolith.network import Conv
+from systolith.network.requantize import FixedPoint, Thresholds
+from systolith.rtl.layer import B_BITS, M_BITS
+from systolith.rtl.stress import SCHEDULES, Trial, random_fixed_point, random_layer, random_thresholds
+from systolith.stimulus.stimulus import Case, make_cases
+from systolith.vectors.shape import Shape
+
+Layers = Iterator[tuple[str, Trial]]
+"""Layers and their names, the one that kills most first."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """A choice of our core's parameters, and what is run on it.
+
+    Attributes:
+        spec: its array; layers take wrap and saturate in turn.
+        code_bits: of the codes that leave it.
+        layers: makes them.
+        runs: how often each is run, without a reset between: what one leaves behind shows in the next.
+        aborts: whether each is started once before, and reset among the outputs of its first oc_tile.
+        proves: whether it is small enough for proofs, and its layers short.
+    """
+
+    spec: ArraySpec
+    code_bits: int
+    layers: Callable[[Core], Layers]
+    runs: int = 2
+    aborts: bool = True
+    proves: bool = True
+
+
+def _random(core: Core, seed: int = 0) -> Layers:
+    rng = np.random.default_rng(seed)
+    result = random_layer(rng, replace(core.spec, overflow="saturate"))
+    yield "random", Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
+
+
+def _corners(core: Core, shape: Shape, seed: int = 0) -> Layers:
+    """A random layer and the corner set; schedules, overflows and requantizers take turns."""
+    yield from _random(core, seed)
+    rng = np.random.default_rng(seed)
+    cases = (
+        made for made in make_cases("corner", shape, replace(core.spec, overflow="wrap")) if isinstance(made, Case)
+    )
+    for number, case in enumerate(cases):
+        spec = replace(core.spec, overflow=("wrap", "saturate")[number % 2])
+        result = run_layer(case.conv, case.act, spec)
+        make = (random_thresholds, random_fixed_point, _low_thresholds, _wide_fixed_point)[number // 2 % 4]
+        yield case.name, Trial(result, make(rng, result, core.code_bits), SCHEDULES[number % 4])
+
+
+def _low_thresholds(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> Thresholds:
+    """None of them positive: the sign of the last, the highest bit of all, is 1."""
+    found = random_thresholds(rng, result, code_bits)
+    return replace(found, values=np.sort(-np.abs(found.values) - 1, axis=1))
+
+
+def _wide_fixed_point(rng: np.random.Generator, result: ArrayResult, code_bits: int) -> FixedPoint:
+    """(M, B, S) that fill their bits, so that each matters: a large M with a small S, a large B with a large S, and
+    a product that carries B beyond its bits, shifted or not."""
+    channels, levels = result.mapping.conv.out_channels, (1 << code_bits) - 1
+    m, b, s = (1 << M_BITS - 1) - 1, (1 << B_BITS - 1) - 1, B_BITS - code_bits
+    turns = (
+        (m, 0, M_BITS - 2),
+        (0, b // 2, s),
+        (-m - 1, 0, M_BITS - 2),
+        (m, b, s),
+        (m, b, 0),
+        (0, -b, s),
+        (-m - 1, b, s),
+    )
+    multiplier, bias, shift = np.array([turns[channel % len(turns)] for channel in range(channels)], dtype=np.int64).T
+    return FixedPoint(multiplier, bias, shift, levels)
+
+
+def _long(core: Core) -> Layers:
+    """Where a number of 16 bits needs all of them: outputs along a row, channels, dilation. Kernels of such a size are
+    left out: their psums would be 2^30."""
+    most = (1 << 15) + 2
+    shapes = {
+        "outputs": ((1, 1, 1, 1), (1, 1, most), (1, 1), 1),
+        "dilated-columns": ((1, 1, 1, 2), (1, 2, most), (1, most - 1), 1),
+        "dilated-rows": ((1, 1, 2, 1), (1, most, 1), (most - 1, 1), 1),
+        "inputs": ((1, most, 1, 1), (most, 1, 1), (1, 1), 1),
+        "groups": ((3, most // 2, 1, 1), (3 * (most // 2), 1, 1), (1, 1), 3),
+        "outs": ((most, 1, 1, 1), (1, 1, 1), (1, 1), 1),
+    }
+    rng = np.random.default_rng(0)
+    for name, (weights, acts, dilation, groups) in shapes.items():
+        weight, act = rng.integers(-2, 2, weights), rng.integers(0, 4, acts)
+        formats = IntFormat(2, False), core.spec.weight_format
+        conv = Conv("layer", weight, *formats, dilation=dilation, groups=groups)
+        result = run_layer(conv, act, core.spec)
+        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
+
+
+def _large(core: Core) -> Layers:
+    """Accumulators as large as they can be, of either sign, under every (M, B, S)."""
+    act, weight = IntFormat(core.spec.act_bits, False), core.spec.weight_format
+    weights = np.where(np.arange(16) % 2, weight.lo, weight.hi)[:, None, None, None]
+    conv = Conv("layer", weights, act, weight)
+    result = run_layer(conv, np.array([[[act.hi, 1, 0]]]), core.spec)
+    rng = np.random.default_rng(0)
+    yield "large", Trial(result, _wide_fixed_point(rng, result, core.code_bits), SCHEDULES[0])
+
+
+CORES = {
+    # Weights wider than activations, psums narrower than a product.
+    "narrow": Core(
+        ArraySpec(4, 3, 3, 4, 6),
+        4,
+        lambda core: _corners(
+            core, Shape(7, 8, (4, 6), (2, 3), (1, 0), (2, 1), (1, 2), IntFormat(3, False), IntFormat(4, True)), 4
+        ),
+    ),
+    # The other way round, and fewer levels of codes than (M, B, S) have bits.
+    "other": Core(
+        ArraySpec(3, 4, 5, 3, 12),
+        2,
+        lambda core: _corners(
+            core, Shape(4, 5, (5, 3), (3, 2), (0, 1), (1, 2), (2, 1), IntFormat(5, True), IntFormat(3, True)), 5
+        ),
+    ),
+    # A single PE, and psums so wide that acc*M has more bits than B.
+    "single": Core(ArraySpec(1, 1, 4, 4, 26), 1, _random),
+    # A single PE again, and layers of more than 2^15 of everything.
+    "long": Core(ArraySpec(1, 1, 2, 2, 16, overflow="wrap"), 1, _long, runs=1, aborts=False, proves=False),
+    # Codes so wide that a product fills an accumulator of 26 bits; no SAT solver multiplies them.
+    "wide": Core(ArraySpec(1, 1, 16, 12, 26, overflow="saturate"), 1, _large, proves=False),
+}

@@ -1,0 +1,1 @@
+"""Yosys: what RTL becomes in cells, and which designs are equal. Never imports torch."""
