@@ -44,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "project check": {"project": Path("mine"), "sim": "icarus"},
     "project start": {"folder": Path("started")},
     "mutate": {"modules": "ofifo", "limit": 2},
+    "mutate project": {"project": Path("mine"), "modules": "fifo", "limit": 1, "proofs": False},
     "mutate listed": {"modules": "ofifo", "limit": 2, "list": True},
     "synth": {"sizes": "1x1"},
     "verify": {"limit": 2, "psum_bits": 10},
@@ -74,6 +75,7 @@ KEYS = {
     "project check": "project simulator sources placed opened problems",
     "project start": "folder files next",
     "mutate": "mutants simulator modules operators survivors equivalents seconds",
+    "mutate project": "mutants simulator modules operators survivors equivalents seconds",
     "mutate listed": "mutants simulator modules operators survivors equivalents listed seconds",
     "synth": "tool model rows",
     "verify": "model network executor pictures images codes different first layers proofs logits correct total "
