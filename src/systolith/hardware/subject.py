@@ -83,7 +83,9 @@ def of_project(request: MutateRequest, folder: Path) -> Subject:
         words = [file.name.encode() + b"".join(file.encode()) for one in trials for file in one.files]
         return replace(bench, others=bench.passing(copy)), repr((project.file.read_text(), words))
 
-    return Subject(copy, files, files, project.simulator, prepared)
+    # Each mutant is compiled: of both, Icarus is done sooner.
+    name = "icarus" if project.simulator == "auto" else project.simulator
+    return Subject(copy, files, files, name, prepared)
 
 
 @dataclass(frozen=True)
