@@ -44,7 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "project check": {"project": Path("mine"), "sim": "icarus"},
     "project start": {"folder": Path("started")},
     "mutate": {"modules": "ofifo", "limit": 2},
-    "mutate project": {"project": Path("mine"), "modules": "dot", "limit": 1, "proofs": False},
+    "mutate project": {"project": Path("mine"), "modules": "dot", "limit": 1},
     "mutate listed": {"modules": "ofifo", "limit": 2, "list": True},
     "synth": {"sizes": "1x1"},
     "verify": {"limit": 2, "psum_bits": 10},
