@@ -70,7 +70,7 @@ KEYS = {
     "simulate": "model array contract schedule layers total equalities",
     "cosim": "simulator schedule layers words timestamps clocks predicted seconds why",
     "cosim random": "array seed layers words timestamps simulator why layer",
-    "cosim project": "project simulator runs passed controls hints tried seconds",
+    "cosim project": "project simulator runs passed controls hints edits tried seconds",
     "project new": "file opened missing",
     "project check": "project simulator sources placed opened problems",
     "project start": "folder files next",
