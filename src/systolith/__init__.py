@@ -10,6 +10,7 @@ By task:
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
     your RTL       check, grade, cosim, mutate, synth, BundleBus
     all at once    run
+    to look at     write_page, view
     what is wrong  BadInput
 
 Each command is a function here with the same options, and gives a report: `holds`, `verdict`, the numbers, and
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from systolith.flows.simulate import simulate
     from systolith.flows.train import train
     from systolith.flows.verify import verify
+    from systolith.flows.view import view
     from systolith.formats import BadInput
     from systolith.frontends.torch import recover
     from systolith.hardware.cosim import cosim
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
     from systolith.network import Conv
     from systolith.network import IntegerNetwork as Network
     from systolith.pictures import read_picture
+    from systolith.projects.bus import BundleBus
     from systolith.quant import calibrate
+    from systolith.report.html.page import write_page
     from systolith.vectors import Layout, find_layout, read_bundle, verify_bundle, write_bundle
 
 __all__ = [
@@ -82,7 +86,9 @@ __all__ = [
     "train",
     "verify",
     "verify_bundle",
+    "view",
     "write_bundle",
+    "write_page",
 ]
 
 _HOMES = {
@@ -107,6 +113,7 @@ _HOMES = {
     "synth": "hardware.synth",
     "verify_bundle": "vectors",
     "write_bundle": "vectors",
+    "write_page": "report.html.page",
 }
 """Where a name is, and behind a colon what it is called there; a verb is in `flows`, in the file of its name."""
 

@@ -53,6 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
     "import": {"file": Path("net.onnx"), "out": Path("net.safetensors"), "limit": 2},
     "export": {"model": "vgg16-w4a4-s8", "form": "npz", "out": Path("net.npz")},
     "train": {"recipe": "smoke", "data": "pictures", "out": Path("trained"), "changes": ["epochs=1"], "holdout": 0},
+    "view": {"path": Path("looks")},
     "info": {"model": "vgg16-w4a4-s8"},
     "info all": {},
 }
@@ -86,6 +87,7 @@ KEYS = {
     "export": "model form images how equalities without_fixed_point files",
     "train": "recipe stands_on data classes train_pictures epochs chosen_epoch holdout_pictures holdout_accuracy "
     "seconds precision version torch test_data test_correct test_total test_accuracy folder",
+    "view": "page others opened",
     "info": "model run array layers integer_network",
     "info all": "models",
 }
@@ -111,6 +113,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(count):
             shutil.copy(ASSETS / "cat.png", tmp_path / "pictures" / split / "cat" / f"{i}.png")
     save_qdq(tmp_path / "net.onnx")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    (tmp_path / "looks").mkdir()
+    (tmp_path / "looks" / "page.html").write_text("<!doctype html>")
     write(STYLES["no header"], tmp_path / "mine")
     return tmp_path
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Shown: TypeAlias = "tuple[Report, Callable[[Any], Sequence[Part]]]"
 """A report, and what makes text of it."""
 
+HTML = Option("Also write a page to look at, one .html file.", OUTPUT, "--html")
 JSON = Option("Print one JSON object instead of text.", OUTPUT, "--json")
 
 
@@ -48,7 +50,7 @@ def _place(title: str) -> int:
 
 
 def verb(request: type, speaker: str = "systolith: ") -> Callable[[Callable[..., Shown]], Callable[..., None]]:
-    """Turn a function that calls a flow into a command with the request's options and --json.
+    """Turn a function that calls a flow into a command with the request's options, --html and --json.
 
     The function takes the request's fields by name, `progress` too, and options of its own, annotated as a request's
     fields are; it returns the report and what makes text of it. `speaker` stands before each sentence on stderr.
@@ -56,18 +58,28 @@ def verb(request: type, speaker: str = "systolith: ") -> Callable[[Callable[...,
     """
 
     def decorate(function: Callable[..., Shown]) -> Callable[..., None]:
-        every = {**options_of(request), **_own(function), "as_json": (bool, JSON, False)}
+        every = {
+            **options_of(request),
+            **_own(function),
+            "html": (Path | None, HTML, None),
+            "as_json": (bool, JSON, False),
+        }
         both = [name for name, (_, option, _) in every.items() if option.position == "too"]
 
         @functools.wraps(function)
         def command(**given: Any) -> None:
+            from systolith.report.html.page import require_page, write_page
             from systolith.report.screen import Bar, show
 
-            as_json = given.pop("as_json")
+            as_json, html = given.pop("as_json"), given.pop("html")
+            if html is not None:
+                require_page(html)
             for name in both:
                 given[name] = _one(name, given.pop(f"{name}_argument"), given[name], every[name][2])
             with Bar(speaker) as bar:
                 report, text = function(**given, progress=bar)
+            if html is not None:
+                write_page(report, html, text(report))
             show(report, text, as_json)
             if not report.holds:
                 raise typer.Exit(1)

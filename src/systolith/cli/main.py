@@ -28,6 +28,7 @@ from systolith.cli import (
     train,
     vectors,
     verify,
+    view,
 )
 from systolith.cli.command import Grouped
 from systolith.version import __version__
@@ -66,6 +67,7 @@ COMMANDS = (
     cosim.cosim,
     mutate.mutate,
     synth.synth,
+    view.view,
     info.info,
     evaluate.evaluate,
     import_model.import_model,

@@ -14,7 +14,7 @@ from systolith.steps.common import require_extra
 from systolith.steps.values import called, hidden
 from systolith.vectors import find_layout, read_bundle
 from systolith.vectors.layout_file import layout_from
-from systolith.verdict.judge import judge
+from systolith.verdict.judge import WrongMap, judge
 from systolith.verdict.words import RADIXES, WAVEFORMS, How
 
 
@@ -48,6 +48,7 @@ class CheckReport(Report):
         would_be: what the first wrong word would be, by mistake.
         counts: of each file, log or signal with words missing or too many, which they are.
         assumed: what was taken for granted to read the dump, such as a radix that is not the layout's.
+        maps: of each dumped file, which words are wrong.
     """
 
     verb: ClassVar[str] = "check"
@@ -63,6 +64,7 @@ class CheckReport(Report):
     alternatives: Mapping[str, Alternative] = field(metadata=called("would_be"))
     counts: tuple[str, ...]
     assumed: tuple[str, ...]
+    maps: tuple[WrongMap, ...] = field(metadata=hidden(), repr=False)
 
 
 @flow(CheckRequest)
@@ -108,4 +110,5 @@ def check(request: CheckRequest) -> CheckReport:
         alternatives={one.name: Alternative(one.value, one.words) for one in found.alternatives},
         counts=found.counts,
         assumed=found.assumed,
+        maps=found.maps,
     )

@@ -18,6 +18,9 @@ from systolith.steps.common import require_extra
 from systolith.steps.predict import FLOAT, predictor
 from systolith.steps.values import hidden
 
+SHOWN = 24
+"""Pictures with a wrong answer that a report keeps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReport(Report):
@@ -31,6 +34,7 @@ class EvaluateReport(Report):
         confusion: int64 (class, answer).
         model, data, images_per_s, run: what was measured, how fast, and the metadata of the model's run.
         quantized: the network has quantized layers.
+        wrong: of the first `SHOWN` pictures with a wrong answer the pixels, uint8 (C, H, W), the class and the answer.
     """
 
     verb: ClassVar[str] = "evaluate"
@@ -46,6 +50,7 @@ class EvaluateReport(Report):
     images_per_s: float
     run: Mapping[str, Any]
     quantized: bool = field(metadata=hidden())
+    wrong: tuple[tuple[NDArray[np.uint8], int, int], ...] = field(metadata=hidden(), repr=False)
 
 
 @flow(EvaluateRequest)
@@ -88,7 +93,9 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
     size = max(len(pictures.classes), most)
     names = (*pictures.classes, *(str(i) for i in range(len(pictures.classes), size)))
     confusion = np.zeros((size, size), dtype=np.int64)
-    np.add.at(confusion, (labels, np.concatenate(answers)), 1)
+    found = np.concatenate(answers)
+    np.add.at(confusion, (labels, found), 1)
+    shown = np.flatnonzero(found != labels)[:SHOWN].tolist()
     correct, counts = int(confusion.trace()), confusion.sum(1)
     accuracy = correct / total
     error = math.sqrt(accuracy * (1 - accuracy) / total)
@@ -107,4 +114,5 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         images_per_s=round(rate, 1),
         run=dict(run),
         quantized=how != FLOAT,
+        wrong=tuple((pictures.images[n], int(labels[n]), int(found[n])) for n in shown),
     )

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from systolith.array import Mapping, Observation, Schedule, contract, observe
 from systolith.array.account import (
     Depths,
@@ -30,9 +33,10 @@ from systolith.steps.values import hidden
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A layer: where it is, what is predicted of it, and what the machine did (None: not stepped)."""
+    """A layer: where it is, what it takes, what is predicted of it, and what the machine did (None: not stepped)."""
 
     mapping: Mapping
+    act: NDArray[np.integer] | None
     clocks: int
     sfp: int
     split: Split
@@ -116,7 +120,8 @@ def simulate(request: SimulateRequest) -> SimulateReport:
     for mapping, act in found:
         seen = observe(mapping, act, how, depths) if request.values else None
         predicted = split(mapping, how), traffic(mapping, how)
-        rows.append(Row(mapping, how.clocks(mapping), sfp_clocks(mapping, how), *predicted, seen))
+        taken = act if request.values else None
+        rows.append(Row(mapping, taken, how.clocks(mapping), sfp_clocks(mapping, how), *predicted, seen))
         request.progress("clocks", sum(row.clocks for row in rows), total)
     equalities = summed(rows)
     wrong = next((row for row in rows if row.found is not None and not row.found.holds), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -27,12 +28,14 @@ class TrainReport(Report):
         run: its metadata, as in `run.json` and the model file; empty in a process that is not the main one.
         folder: where everything is.
         model: the model file, or None for a float network.
+        log: of each epoch, the columns of `log.csv`.
     """
 
     verb: ClassVar[str] = "train"
     run: Mapping[str, Any]
     folder: Path
     model: Path | None = field(default=None, metadata=hidden())
+    log: tuple[Mapping[str, str], ...] = field(default=(), metadata=hidden(), repr=False)
 
     def plain(self) -> dict[str, Any]:
         """As every report's, with the run's metadata at the top."""
@@ -138,7 +141,13 @@ def train(request: TrainRequest) -> TrainReport:
         run=run,
         folder=out,
         model=model if model.exists() else None,
+        log=_log(out / "log.csv"),
     )
+
+
+def _log(path: Path) -> tuple[dict[str, str], ...]:
+    with path.open() as file:
+        return tuple(csv.DictReader(file))
 
 
 def add_integers(path: Path) -> tuple[str, ...]:

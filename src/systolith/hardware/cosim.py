@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from systolith.array import Schedule
 from systolith.array.account import Depths, require_capacity
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
@@ -73,6 +74,7 @@ class CosimReport(Report):
         number, network_class: of a whole inference, the core's class and the network's.
         why: what is known of the first difference, a sentence each.
         several: more than one layer was planned.
+        ran, how: the layers as objects, and the schedule.
     """
 
     verb: ClassVar[str] = "cosim"
@@ -88,6 +90,8 @@ class CosimReport(Report):
     network_class: int | None = field(default=None, metadata=optional())
     why: tuple[str, ...]
     several: bool = field(metadata=hidden())
+    ran: tuple[Ran, ...] = field(metadata=hidden(), repr=False)
+    how: Schedule = field(metadata=hidden(), repr=False)
 
 
 @flow(CosimRequest)
@@ -226,6 +230,8 @@ def _report(
         network_class=expected,
         why=why,
         several=len(run.planned) > 1,
+        ran=tuple(ran),
+        how=run.schedule,
     )
 
 

@@ -420,6 +420,13 @@ class LayoutCheckRequest(Array, Geometry, Request):
 
 
 @dataclass(frozen=True)
+class ViewRequest(Request):
+    """Open a page that `--html` wrote, in a folder the newest; say where it is."""
+
+    path: Annotated[Path, Option("The page, or a folder with pages.", position="only", metavar="FOLDER_OR_PAGE")]
+
+
+@dataclass(frozen=True)
 class InfoRequest(Lanes, Request):
     """List the shipped models, or the layers of one and how they sit on the array."""
 

@@ -54,6 +54,7 @@ class Ran:
 
     Attributes:
         planned: what was to run.
+        act: activation codes (C, H, W) that it took.
         outcome: the testbench's.
         equal: in a network: the accumulators and codes that came out of the core, read from its dump, against the
             network's own.
@@ -61,6 +62,7 @@ class Ran:
     """
 
     planned: Planned
+    act: NDArray[np.integer]
     outcome: Outcome
     equal: Equality | None
     seconds: float
@@ -162,7 +164,7 @@ def run_one(
     result = run_layer(planned.mapping.conv, act, planned.mapping.spec)
     how = schedule, planned.requantize, planned.code_bits, cache, core, planned.core
     found = run_on(simulator, result, folder, *how, dump, waves, timeout=timeout)
-    return Ran(planned, found, None, time.perf_counter() - begin)
+    return Ran(planned, act, found, None, time.perf_counter() - begin)
 
 
 def run_network(

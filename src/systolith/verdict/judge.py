@@ -19,6 +19,7 @@ from systolith.verdict.words import How
 
 Ints = NDArray[np.integer]
 _MOST = 3  # of mistakes named where none gives every word
+_EXPLAINED = 300  # wrong words, for a map of them
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,23 @@ class Alternative:
     first: bool
 
 
+@dataclass(frozen=True, eq=False)
+class WrongMap:
+    """Where a dumped file differs.
+
+    Attributes:
+        name: of the golden file.
+        level: in words, as of `Level`.
+        wrong: bool (lines,).
+        words: the first wrong words, by line, explained down to their products.
+    """
+
+    name: str
+    level: str
+    wrong: NDArray[np.bool_]
+    words: tuple[tuple[int, str], ...]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The outcome.
@@ -62,6 +80,7 @@ class Verdict:
         alternatives: every mistake known here, the most words first; empty if no word is wrong.
         counts: of each file, log or signal with words missing or too many, which: no mistake in the numbers.
         assumed: what was taken for granted to read the dump, a sentence each.
+        maps: of each dumped file, where it differs.
     """
 
     levels: tuple[Level, ...]
@@ -72,6 +91,7 @@ class Verdict:
     alternatives: tuple[Alternative, ...] = ()
     counts: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    maps: tuple[WrongMap, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -139,10 +159,13 @@ def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = 
     total = sum(level.words for level in levels)
     counts, assumed = tuple(dump.count for dump in dumps if dump.count), _assumed(dumps)
     wrong = _first_wrong(dumps, right)
+    maps = _maps(result, layout, dumps, right, names)
     if wrong is None:
         # Words that are missing are nobody's mistake in the numbers, and so are those too many.
         same = 0 if counts else total
-        return Verdict(tuple(levels), next(iter(counts), ""), (), (same, total), counts=counts, assumed=assumed)
+        return Verdict(
+            tuple(levels), next(iter(counts), ""), (), (same, total), counts=counts, assumed=assumed, maps=maps
+        )
     weighed = [(c, _weigh(c, dumps, right, wrong)) for c in _candidates(result, layout, dumps)]
     suspects = _one_a_family([c for c, a in weighed if not counts and a.words == total])
     return Verdict(
@@ -154,7 +177,26 @@ def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = 
         tuple(sorted((a for _, a in weighed), key=lambda a: -a.words)),
         counts,
         assumed,
+        maps,
     )
+
+
+def _maps(
+    result: ArrayResult, layout: Layout, dumps: list[Dump], right: list[NDArray[np.bool_]], names: dict[str, str]
+) -> tuple[WrongMap, ...]:
+    """Where each file differs; of all wrong words the first `_EXPLAINED` are explained."""
+    found, left = [], _EXPLAINED
+    for dump, ok in zip(dumps, right, strict=True):
+        lines = np.flatnonzero(~ok & ~dump.missing)[:left].tolist()
+        left -= len(lines)
+        words = tuple((line, _first(result, layout, _Wrong(dump, line, _lane(dump, line)))) for line in lines)
+        found.append(WrongMap(dump.golden.name, names[dump.level], ~ok, words))
+    return tuple(found)
+
+
+def _lane(dump: Dump, line: int) -> int:
+    """The first lane of a line that is wrong."""
+    return int(np.argmax((dump.state[line] != 0) | (dump.found[line] != dump.golden.words[line])))
 
 
 def _first_wrong(dumps: list[Dump], right: list[NDArray[np.bool_]]) -> _Wrong | None:
@@ -163,8 +205,7 @@ def _first_wrong(dumps: list[Dump], right: list[NDArray[np.bool_]]) -> _Wrong | 
         wrong = ~ok & ~dump.missing
         if wrong.any():
             line = int(np.argmax(wrong))
-            bad = (dump.state[line] != 0) | (dump.found[line] != dump.golden.words[line])
-            return _Wrong(dump, line, int(np.argmax(bad)))
+            return _Wrong(dump, line, _lane(dump, line))
     return None
 
 

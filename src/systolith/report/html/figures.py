@@ -1,0 +1,126 @@
+"""What a page shows beside rows and tables, as values; `page.py` and its templates draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+STAGES = ("trained network", "integer network", "array psums", "golden vectors", "RTL simulation")
+"""The chain of equalities, a box each."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The five boxes: what was compared in each, and whether all of it holds (None: nothing compared there)."""
+
+    lines: Mapping[str, Sequence[str]]
+    holds: Mapping[str, bool | None]
+
+    @property
+    def boxes(self) -> list[tuple[str, Sequence[str], bool | None]]:
+        return [(stage, self.lines.get(stage, ()), self.holds.get(stage)) for stage in STAGES]
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Numbers in rows and columns, the larger the darker.
+
+    Attributes:
+        title: above it.
+        rows, cols: their names.
+        values: a number, or None for nothing, a cell.
+        what: a cell's meaning, for those who point at it or cannot see it.
+        unit: behind each number.
+        corner: what the rows are, and what the columns are.
+        bad: larger is worse, and 0 is good.
+        details: of a cell by (row, col), shown where it is chosen.
+    """
+
+    title: str
+    rows: Sequence[str]
+    cols: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    what: str
+    unit: str = ""
+    corner: str = ""
+    bad: bool = False
+    details: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+    @property
+    def most(self) -> float:
+        return max((value for row in self.values for value in row if value is not None), default=0) or 1
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars side by side, each of stacked parts.
+
+    Attributes:
+        title: above them.
+        labels: a bar's name.
+        parts: of each part its values, one a bar.
+        what: the axis: what is counted.
+        note: below.
+    """
+
+    title: str
+    labels: Sequence[str]
+    parts: Mapping[str, Sequence[float]]
+    what: str
+    note: str = ""
+
+    @property
+    def most(self) -> float:
+        return max((sum(values) for values in zip(*self.parts.values(), strict=True)), default=0) or 1
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines over one axis; each of `lines` is drawn to a scale of its own, `least` to `most`."""
+
+    title: str
+    across: str
+    x: Sequence[float]
+    lines: Mapping[str, Sequence[float]]
+
+    def points(self, name: str, wide: float, high: float) -> str:
+        """A line's points in a box, for SVG."""
+        least, most = self.scale(name)
+        span, width = (most - least) or 1, (self.x[-1] - self.x[0]) or 1
+        pairs = zip(self.x, self.lines[name], strict=True)
+        return " ".join(
+            f"{(x - self.x[0]) / width * wide:.1f},{high - (y - least) / span * high:.1f}" for x, y in pairs
+        )
+
+    def scale(self, name: str) -> tuple[float, float]:
+        return min(self.lines[name]), max(self.lines[name])
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures, each as a data URL, and what is said below it."""
+
+    title: str
+    pictures: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing as SVG, made by code of ours, and what it shows in words."""
+
+    title: str
+    svg: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Animation:
+    """The array clock by clock: plain values that the page's script steps through (`page.js`)."""
+
+    title: str
+    note: str
+    layers: Sequence[Mapping[str, Any]]
+
+
+Figure = Chain | Heatmap | Bars | Curves | Pictures | Drawing | Animation
