@@ -57,19 +57,26 @@ def _parts(cell: Any) -> Iterator[str]:
         yield cell.source
         return
     yield f"```python\n{cell.source}\n```"
-    shown = "\n".join(text for output in cell.outputs for text in _shown(output))
+    shown = "\n\n".join(_shown(cell.outputs))
     if shown:
         varies = "varies" in cell.metadata.get("tags", [])
         yield f"<!-- varies -->\n{shown}\n<!-- end -->" if varies else shown
 
 
-def _shown(output: Any) -> Iterator[str]:
-    """What a cell printed and what its last line is worth; warnings, on stderr, are the machine's."""
-    data = output.get("data", {})
-    if "text/html" in data:
-        yield f'<div class="output">{data["text/html"]}</div>'
-    elif "text/plain" in data or output.get("name") == "stdout":
-        text = data.get("text/plain", output.get("text", ""))
+def _shown(outputs: list[Any]) -> Iterator[str]:
+    """What a cell printed, and what its last line is worth; warnings, on stderr, are the machine's."""
+    # One after another: in how many pieces what was printed came is chance.
+    yield from _text("".join(output["text"] for output in outputs if output.get("name") == "stdout"))
+    for output in outputs:
+        data = output.get("data", {})
+        if "text/html" in data:
+            yield f'<div class="output">{data["text/html"]}</div>'
+        else:
+            yield from _text(data.get("text/plain", ""))
+
+
+def _text(text: str) -> Iterator[str]:
+    if text:
         yield "\n".join(["```text", *(line.rstrip() for line in text.rstrip().splitlines()), "```"])
 
 

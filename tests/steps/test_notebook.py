@@ -61,6 +61,8 @@ def test_what_holds_is_marked_and_what_was_not_compared_is_not(holds: bool | Non
         (0, ["0"]),
         (0.123456, ["0.1235"]),
         ((3, 3), ["(3, 3)"]),
+        (("cat", "dog"), ["cat, dog"]),
+        (["a" * 70, "b" * 70], ["a" * 70, "b" * 70]),
         ({"a": 1, "b": {}, "c": [1, 2]}, ["a 1, c (1, 2)"]),
         ({"a": {"x": 1}, "b": {"y": False}}, ["a: x 1", "b: y no"]),
         ([{"x": 1}, {"x": 2}], ["x 1", "x 2"]),

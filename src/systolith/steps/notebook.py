@@ -35,11 +35,11 @@ def as_table(holds: bool | None, verdict: str, values: Mapping[str, Any]) -> str
 
 
 def _lines(value: Any) -> list[str]:
-    """A line for each entry where entries have parts, else one line."""
+    """A line for each entry where entries have parts or would not fit one line, else one line."""
     lines = [_line(value)]
     if isinstance(value, Mapping) and any(map(_has_parts, value.values())):
         lines = [f"{name}: {_line(each)}" for name, each in value.items() if not _empty(each)]
-    elif isinstance(value, list | tuple) and any(map(_has_parts, value)):
+    elif isinstance(value, list | tuple) and (any(map(_has_parts, value)) or len(lines[0]) > WIDTH):
         lines = [_line(each) for each in value]
     more = [f"... and {len(lines) - ENTRIES:,} more"] if len(lines) > ENTRIES else []
     return [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in lines[:ENTRIES]] + more
@@ -53,7 +53,10 @@ def _line(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_line(each)}" for name, each in value.items() if not _empty(each))
     if isinstance(value, list | tuple):
-        return f"({', '.join(map(_line, value))})" if not any(map(_has_parts, value)) else f"{len(value):,} entries"
+        if any(map(_has_parts, value)):
+            return f"{len(value):,} entries"
+        text = ", ".join(map(_line, value))
+        return text if value and isinstance(value[0], str) else f"({text})"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
