@@ -115,9 +115,8 @@ for how, drained in (("useful", False), ("useful", True), ("whole", False), ("wh
     total = sl.simulate("vgg16-w4a4-s8", layer="features.27", schedule=how, drained=drained, values=False).total
     positions = 16 if how == "useful" else 36
     assert total.clocks == 9 * (1 + 8 + positions + drained * 14) + (not drained) * 14
-    print(
-        f"{how:<7}{'drained' if drained else 'pipelined':<11}{total.clocks:>4} clocks, {total.utilisation:.1%} of the multipliers"
-    )
+    waits = "drained" if drained else "pipelined"
+    print(f"{how:<7}{waits:<10}{total.clocks:>4} clocks, {total.utilisation:.1%} of the multipliers")
 
 # %% [markdown]
 # ## The whole network on arrays of several sizes
