@@ -184,7 +184,7 @@ for oc_tile in range(1):
     w_tile[oc_tile] = w_tensor.reshape(8, 8, 9)[oc_tile * size : (oc_tile + 1) * size]
 
 result = sl.run_layer(ours.conv, ours.act[0], sl.ArraySpec(rows=8, cols=8))
-assert (result.mapping.act_tiles(result.act)[0].T == a_tile[0]).all()
+assert (a_tile[0] == result.mapping.act_tiles(result.act)[0].T).all()
 assert (result.mapping.weight_tiles()[0, 0].transpose(1, 2, 0) == w_tile[0]).all()
 print("tiles: ours =", result.mapping.act_tiles(result.act).shape, "and", result.mapping.weight_tiles().shape)
 
