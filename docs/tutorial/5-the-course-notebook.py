@@ -5,29 +5,29 @@
 # squeezes one layer to 8 channels, and prints that layer's integers into text
 # files for a testbench. This is that notebook, step by step, in our calls.
 #
-# Its file is not here. Where we know what it printed, it is quoted. Everywhere
-# else its own arithmetic, floats all through, is written again under *theirs*
-# and runs beside ours, on the same numbers. So the two differ in how they
-# compute alone.
+# Its file is not here. Its accuracy is quoted. Everything else is its
+# arithmetic, floats all through, written again under *theirs* ([its
+# quantizer](../bring-checkpoint.md#that-quantizer)): it runs here, beside ours,
+# on the same weights and the same picture.
 #
 # | step | the notebook | here |
 # |---|---|---|
-# | data | CIFAR-10 through torchvision, normalized | any of [four forms](../training.md#data), pixels as they are |
+# | data | CIFAR-10, normalized | any of [four forms](../training.md#data), pixels as they are |
 # | model | VGG16 of quantized layers | `vgg16-w4a4`, or `sl.quantize` of a network of yours |
-# | squeeze | edit the list of layers, delete a batch norm | `squeeze(model, "features.27", 8)` |
+# | squeeze | 8 channels in and out, no batch norm | `squeeze(model, "features.27", 8)` |
 # | training settings | SGD, 1e-2, momentum 0.9, weight decay 2e-4, 120 epochs | the recipe `seed`; or `vgg16-w4a4-s8` |
 # | evaluation | prints its accuracy, 90.04 % | `sl.evaluate`; the shipped network has 92.90 % |
 # | a layer's input | a forward hook that keeps it | `sl.recover` |
 # | integers | divide by the step: floats near integers | the codes that the layer itself used |
 # | recovered psum | a difference, printed | an equality, counted |
 # | tiles, psums, SFP | loops over small `nn.Linear`s | `sl.run_layer` |
-# | files | four loops that write characters | `sl.write_bundle(..., layout="seed")` |
+# | files | loops that write characters | `sl.write_bundle(..., layout="seed")` |
 
 # %% [markdown]
 # ## Data
 #
-# The notebook downloads CIFAR-10. Ours reads CIFAR-10 from wherever it lies; to
-# go without it, here is a data set of one picture, the one that is shipped.
+# The notebook takes CIFAR-10. Ours reads CIFAR-10 from wherever it lies; to go
+# without it, here is a data set of one picture, the one that is shipped.
 
 # %%
 import shutil
