@@ -23,12 +23,15 @@ from blocks import ROOT
 
 PAGES = (
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("bring*.md"))),
+    "docs/loop.md",
     "docs/mutate.md",
     "docs/synth.md",
 )
 TRANSCRIPT = re.compile(r"<!-- transcript:([^>]*)-->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
 CODE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
-VARIES = re.compile(r"\d+\.\d{3,}|\d[\d.]* s\b| \d+\.\d$|icarus [\d.]+|[\d,]+ images/s", re.MULTILINE)
+VARIES = re.compile(
+    r"\(/\S+\)|\d+\.\d\d$|\d+\.\d{3,}|\d[\d.]* s\b| \d+\.\d$|icarus [\d.]+|[\d,]+ images/s", re.MULTILINE
+)
 """What a machine, or a day, makes of numbers that are no integers of the network."""
 
 
@@ -92,13 +95,13 @@ def _make(name: str, folder: str) -> None:
 
 
 def _output(command: str, folder: str) -> str:
-    """What a command prints; of one that is refused, why."""
+    """What a command prints, an inequality, too; of one that is refused, why."""
     python = shlex.quote(sys.executable)
     shell = f'python() {{ {python} "$@"; }}; systolith() {{ {python} -m systolith "$@"; }}; set -o pipefail; {command}'
     done = subprocess.run(["bash", "-c", shell], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 2):
+    if done.returncode not in (0, 1, 2) or (done.returncode == 1 and not done.stdout):
         raise SystemExit(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    said = done.stdout if not done.returncode else done.stderr.splitlines()[-1]
+    said = done.stdout if done.returncode != 2 else done.stderr.splitlines()[-1]
     return "\n".join(line.rstrip() for line in said.rstrip().splitlines())
 
 

@@ -16,6 +16,7 @@ from systolith.mutation.mutants import Mutant, mutants
 from systolith.mutation.proof import PROVED, SAME, prover
 from systolith.mutation.run import Fate, judge_all, mutants_of
 from systolith.rtl.simulators import RTL, Simulator
+from systolith.synthesis.yosys import Source
 
 TOY = "module toy (input logic [3:0] a, b, output logic [3:0] y);\n  assign y = a + b * 3;\nendmodule\n"
 
@@ -152,7 +153,7 @@ def test_a_proof_is_of_every_choice_of_parameters(tmp_path: Path) -> None:
     changed.mkdir(parents=True)
     (changed / "toy.sv").write_text(f"{source.replace(chr(87) + chr(39), '4' + chr(39))}endmodule\n")
     for widths, same in (((4,), True), ((3, 4), True), ((4, 5), False)):
-        proofs = prover(core, "toy", [{"W": width} for width in widths], tmp_path / "gold")
+        proofs = prover([Source((core / "toy.sv",), "toy", {"W": w}) for w in widths], core, tmp_path / "gold")
         assert bool(proofs.prove(changed)) == same
         assert proofs.prove(core)
 

@@ -11,7 +11,6 @@ from projects.questions import answers
 from projects.styles import STYLES, write
 from systolith.hardware.cosim import cosim
 
-RELU = "outputs with ReLU where the layout has none, or the reverse"
 ORDER = "lines in the order {} (the slowest first)"
 # A wrong layout by its change from the right one, and the change back, in words.
 ASKED = {
@@ -24,7 +23,7 @@ ASKED = {
     },
     "no header": {
         "activation lines reversed": "activation lines reversed",
-        RELU: RELU,
+        "outputs before ReLU": "outputs after ReLU",
         "psums: three words in front": "psums: no header in front",
         "psums: file names counted from 1": "psums: file names counted from 0",
     },

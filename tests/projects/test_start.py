@@ -86,7 +86,9 @@ def test_check_compares_what_is_opened_with_what_is_placed(tmp_path: Path, simul
 
 
 # What stands in each testbench: name, header, words (None: not to be found), bits.
-READ = {
+INPUTS = {("act.txt", 0, 25, 16), ("weight%0d.txt", 0, 4, 16)}
+PLAIN = {*INPUTS, ("psum%0d.txt", 0, 25, 64), ("out.txt", 0, 9, 64)}
+READ: dict[str, set[tuple[str, int, int | None, int | None]]] = {
     "course": {
         ("activation_tile0.txt", 3, 25, 16),
         ("weight_itile0_otile0_kij%0d.txt", 3, 4, 16),
@@ -99,32 +101,49 @@ READ = {
         ("psum.txt", 3, 225, 64),
         ("output.txt", 3, 9, 64),
     },
+    "no header": PLAIN,
     "readmemb, unpadded": {
         ("image.mem", 0, 9, 16),
         ("weights.mem", 0, 36, 16),
         ("psum%0d.txt", 0, 25, 64),
         ("out.txt", 0, 9, 64),
     },
-    "free header lines": {
-        ("act.txt", 2, 25, 16),
-        ("weight%0d.txt", 2, 4, 16),
-        ("psum%0d.txt", 2, 25, 64),
-        ("out.txt", 2, 9, 64),
+    "readmemh with addresses": {(name.replace("txt", "hex"), *more) for name, *more in PLAIN},
+    "hexadecimal words": PLAIN,
+    "decimal lanes": {*INPUTS, ("out.txt", 0, 36, 32)},  # a lane a read, into an integer
+    "lines and lanes reversed": PLAIN,
+    "free header lines": {(name, 2, words, bits) for name, _, words, bits in PLAIN},
+    "two tiles counted from one": {
+        ("data/act_%0d.txt", 0, 25, 16),
+        ("data/weight_%0d_%0d_%0d.txt", 0, 4, 16),
+        ("data/psum_%0d_%0d_%0d.txt", 0, 25, 64),
     },
-    "accumulation addresses": {
-        ("act.txt", 0, 25, 16),
-        ("weight%0d.txt", 0, 4, 16),
-        ("acc_address.txt", 0, 81, 11),
+    "a wide word for two tiles": {("act.txt", 0, 25, 32), ("weight.txt", 0, 36, 32), ("out.txt", 0, 9, 64)},
+    "psums of outputs alone, before ReLU": {*INPUTS, ("psum%0d.txt", 0, 9, 64), ("out.txt", 0, 9, 64)},
+    "accumulation addresses": {*INPUTS, ("acc_address.txt", 0, 81, 11), ("out.txt", 0, 9, 64)},
+    "output stationary": {
+        ("act_os.txt", 0, 108, 16),
+        ("weight_os.txt", 0, 36, 16),
         ("out.txt", 0, 9, 64),
+    },
+    "a dump for check": {*INPUTS, ("dump/out.txt", 0, None, None)},  # which it writes
+    "a folder by plusarg": {
+        ("none/act.txt", 0, 25, 16),  # where no plusarg is given
+        ("none/weight%0d.txt", 0, 4, 16),
+        ("golden/out.txt", 0, 9, 64),
     },
 }
 
 
-@pytest.mark.parametrize("name", READ)
+RADIX = {"readmemh with addresses": {"hex"}, "hexadecimal words": {"hex"}, "decimal lanes": {"bin", "dec"}}
+
+
+@pytest.mark.parametrize("name", STYLES)
 def test_what_a_testbench_reads_is_found_in_its_syntax_tree(name: str, tmp_path: Path) -> None:
     write(STYLES[name], tmp_path / "p")
     found = read_testbench((tmp_path / "p" / "tb.v").read_text(), "tb.v").opened
     assert {(one.name, one.header, one.words, one.width) for one in found} == READ[name]
+    assert {one.radix for one in found if one.reads} == RADIX.get(name, {"bin"})
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -157,7 +176,8 @@ def test_a_proposal_for_the_course_runs_as_it_stands(tmp_path: Path, simulator: 
     report = cosim(project=tmp_path / "p", sim="icarus")
     # The one thing that no call shows: that the outputs are after ReLU.
     assert not report.holds
-    assert report.hints == ("outputs with ReLU where the layout has none, or the reverse", "outputs after ReLU")[:1]
+    assert report.hints == ("outputs after ReLU",)
+    assert report.edits == ("out.txt: relu = true",)
 
 
 def test_what_cannot_be_proposed(tmp_path: Path) -> None:

@@ -9,22 +9,22 @@ import pytest
 from synthesis.small import LIBRARY, SMALL
 from systolith.formats import BadInput
 from systolith.synthesis.area import LIBERTY, TARGETS, synthesize
-from systolith.synthesis.yosys import quoted, run_yosys
+from systolith.synthesis.yosys import Source, quoted, run_yosys
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> list[Path]:
+def sources(tmp_path: Path) -> tuple[Path, ...]:
     folder = tmp_path / "a folder"
     folder.mkdir()
     (folder / "small.sv").write_text(SMALL)
-    return [folder / "small.sv"]
+    return (folder / "small.sv",)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("width", [1, 6])
-def test_a_gate_and_a_register_a_bit(target: str, width: int, sources: list[Path]) -> None:
+def test_a_gate_and_a_register_a_bit(target: str, width: int, sources: tuple[Path, ...]) -> None:
     """An AND and an XOR a bit, each with its register; no target has a cell that takes both gates and two outputs."""
-    area = synthesize(sources, "small", {"W": width}, target)
+    area = synthesize(Source(sources, "small", {"W": width}), target)
     assert (area.luts, area.ffs, area.dsps, area.rams, area.area) == (2 * width, 2 * width, 0, 0, None)
 
 
@@ -40,28 +40,28 @@ def test_a_multiplier_and_a_memory(target: str, dsps: int, rams: int, tmp_path: 
         "  always_ff @(posedge clk) begin\n"
         "    p <= a * b;\n    q <= words[at];\n    if (w) words[at] <= a;\n  end\nendmodule\n"
     )
-    area = synthesize([source], "both", {}, target)
+    area = synthesize(Source((source,), "both"), target)
     assert (area.dsps, area.rams) == (dsps, rams)
     assert (area.ffs > 512 * 16) == (target == "generic")
 
 
-def test_a_library(sources: list[Path], tmp_path: Path) -> None:
+def test_a_library(sources: tuple[Path, ...], tmp_path: Path) -> None:
     liberty = tmp_path / "tiny.lib"
     liberty.write_text(LIBRARY)
-    area = synthesize(sources, "small", {"W": 3}, LIBERTY, liberty)
+    area = synthesize(Source(sources, "small", {"W": 3}), LIBERTY, liberty)
     assert area.cells["DFF"] == 6
     assert set(area.cells) <= {"BUF", "INV", "NAND", "NOR", "DFF"}
     sizes = {"BUF": 2, "INV": 1, "NAND": 2, "NOR": 2, "DFF": 6}
     assert area.area == sum(number * sizes[name] for name, number in area.cells.items())
 
 
-def test_refusals_of_yosys(sources: list[Path]) -> None:
+def test_refusals_of_yosys(sources: tuple[Path, ...]) -> None:
     with pytest.raises(BadInput, match="target 'asic': expected generic"):
-        synthesize(sources, "small", {}, "asic")
+        synthesize(Source(sources, "small"), "asic")
     with pytest.raises(BadInput, match="target 'liberty'"):
-        synthesize(sources, "small", {}, LIBERTY)
+        synthesize(Source(sources, "small"), LIBERTY)
     with pytest.raises(BadInput, match=r"^Yosys: Module `nothing' not found!$"):
-        synthesize(sources, "nothing", {}, "generic")
+        synthesize(Source(sources, "nothing"), "generic")
     with pytest.raises(BadInput, match=r"did not come to an end in 0\.01 s"):
         run_yosys(["help"], timeout=0.01)
     with pytest.raises(BadInput, match="quotation marks"):

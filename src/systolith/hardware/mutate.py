@@ -13,14 +13,18 @@ from typing import ClassVar
 
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
-from systolith.mutation.bench import prepare
+from systolith.hardware.subject import Subject, of_project
+from systolith.mutation.bench import Bench, prepare
 from systolith.mutation.listed import reason
 from systolith.mutation.mutants import OPERATORS, Mutant
 from systolith.mutation.run import FATES, Fate, Judged, judge_all, mutants_of
 from systolith.requests.verbs import MutateRequest
-from systolith.rtl.simulators import RTL, find_simulator
-from systolith.steps.common import require_extra
+from systolith.rtl.simulators import RTL, Simulator, find_simulator
+from systolith.steps.common import go_without, require_extra
 from systolith.steps.values import optional
+
+MODULES = ("mac_tile", "mac_row", "mac_array", "l0", "ofifo", "sfp", "sfp_lane", "walk")
+"""Of our core, those that are changed unless others are named: all but memories and wiring."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class MutateReport(Report):
         mutants: how many were judged, or only listed.
         simulator: its name and version.
         modules, operators: what became of them, by module and by what is changed.
-        survivors: those that nothing revealed: where better vectors are wanted.
+        survivors: those that nothing revealed: where better vectors are wanted; of a project, the stimulus that would.
         equivalents: those that are proved to be the same design, or listed with a reason.
         listed: with `list`, all mutants, none of which was judged.
         seconds: it took.
@@ -74,14 +78,14 @@ class MutateReport(Report):
 
 @flow(MutateRequest)
 def mutate(request: MutateRequest) -> MutateReport:
-    """Change one thing at a time in the core's sources; say which changes small layers in a simulator reveal.
+    """Change one thing at a time in the core's sources, or a project's; say which changes its layers reveal.
 
     Returns:
         What became of the mutants, by module and by operator; the survivors, and the equivalents with the reason.
 
     Raises:
-        BadInput: no such module, no simulator, sources that differ without any change, a folder with the fates of
-            others, or pyslang or pyosys is missing.
+        BadInput: no such module or project, no simulator, sources that differ without any change, a folder with the
+            fates of others, or pyslang or pyosys is missing.
 
     Examples:
         >>> import systolith as sl
@@ -89,36 +93,33 @@ def mutate(request: MutateRequest) -> MutateReport:
         True
     """
     require_extra("pyslang", "rtl", "mutate")
-    core = RTL / "core" if request.core is None else Path(request.core)
-    if not (core / "core.sv").is_file():
-        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
-    every = _chosen(mutants_of(core, _files(core, request.modules)), request.limit)
-    if request.list:
-        return MutateReport(
-            holds=True,
-            verdict=f"{len(every):,} mutants",
-            mutants=len(every),
-            listed=tuple(_place(mutant, "") for mutant in every),
-        )
     if request.jobs < 1:
         raise BadInput(f"--jobs {request.jobs}: expected at least 1")
-    if request.proofs:
-        require_extra("pyosys", "synth", "mutate with proofs (--no-proofs goes without)")
-    simulator = find_simulator(request.sim)
     begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="systolith-mutate-") as folder:
-        bench = prepare(simulator, Path(folder), core, request.proofs, request.timeout)
-        bench.require(core)
-        files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
-        vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-        key = repr((simulator, request.proofs, request.timeout, (RTL / "testbench.sv").read_text(), vectors))
+    with tempfile.TemporaryDirectory(prefix="systolith-mutate-") as made:
+        subject = _of_core(request) if request.project is None else of_project(request, Path(made))
+        every = _chosen(mutants_of(subject.folder, _files(subject, request.modules)), request.limit)
+        if request.list:
+            return MutateReport(
+                holds=True,
+                verdict=f"{len(every):,} mutants",
+                mutants=len(every),
+                listed=tuple(_place(mutant, "") for mutant in every),
+            )
+        if request.proofs:
+            require_extra("pyosys", "synth", "mutate with proofs (--no-proofs goes without)")
+        simulator = find_simulator(request.sim or subject.simulator)
+        (Path(made) / "bench").mkdir()
+        bench, vectors = subject.prepare(simulator, Path(made) / "bench")
+        bench.require(subject.folder)
+        key = repr((simulator, request.proofs, request.timeout, vectors))
         log = None if request.out is None else Path(request.out) / "fates.jsonl"
 
         def progress(done: int) -> None:
             request.progress("mutants", done, len(every))
 
-        found = judge_all(every, core, bench.judge, log, key, request.jobs, progress)
-    judged = tuple(_with_reason(one) for one in found)
+        found = judge_all(every, subject.folder, bench.judge, log, key, request.jobs, progress)
+    judged = found if request.project is not None else tuple(_with_reason(one) for one in found)
     seconds = round(time.perf_counter() - begin, 1)
     survivors = _those(judged, "survived")
     counts = _counts(judged)
@@ -139,16 +140,37 @@ def mutate(request: MutateRequest) -> MutateReport:
     )
 
 
-def _files(core: Path, modules: str) -> list[str]:
+def _of_core(request: MutateRequest) -> Subject:
+    """Our core, or a changed copy of it, and layers on our testbench."""
+    go_without("without --project, mutate", {"--stimulus": request.stimulus, "--layer": request.layer})
+    core = RTL / "core" if request.core is None else Path(request.core)
+    if not (core / "core.sv").is_file():
+        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
+
+    def prepared(simulator: Simulator, folder: Path) -> tuple[Bench, str]:
+        bench = prepare(simulator, folder, core, request.proofs, request.timeout)
+        files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
+        vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+        return bench, repr(((RTL / "testbench.sv").read_text(), vectors))
+
+    there = tuple(sorted(path.name for path in core.glob("*.sv")))
+    return Subject(core, there, tuple(f"{name}.sv" for name in MODULES), "icarus", prepared)
+
+
+def _files(subject: Subject, modules: str | None) -> list[str]:
     """The files of `--modules`, in its order."""
-    there = sorted(path.stem for path in core.glob("*.sv"))
-    names = there if modules == "all" else modules.split(",")
-    for name in names:
-        if name not in there:
-            raise BadInput(f"--modules: no module {name!r} in {core}: expected some of {', '.join(there)}, or all")
-    if len(set(names)) < len(names):
+    if modules in (None, "all"):
+        return list(subject.usual if modules is None else subject.files)
+    named = {key: file for file in subject.files for key in (file, Path(file).name, Path(file).stem)}
+    found = []
+    for name in str(modules).split(","):
+        if name not in named:
+            there = ", ".join(Path(file).stem for file in subject.files)
+            raise BadInput(f"--modules: no module {name!r} in {subject.folder}: expected some of {there}, or all")
+        found.append(named[name])
+    if len(set(found)) < len(found):
         raise BadInput(f"--modules {modules}: a module stands there twice")
-    return [f"{name}.sv" for name in names]
+    return found
 
 
 def _chosen(every: tuple[Mutant, ...], limit: int | None) -> tuple[Mutant, ...]:

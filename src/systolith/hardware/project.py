@@ -171,7 +171,7 @@ def project_new(request: ProjectNewRequest) -> ProjectNewReport:
     )
     return ProjectNewReport(
         holds=True,
-        verdict=f"{out}: {len(found)} files, {len(proposal.missing)} things to look at; next: project check",
+        verdict=f"{out}: {len(found)} files, to be looked at: {len(proposal.missing)}; next: project check",
         file=str(out),
         opened=found,
         missing=proposal.missing,

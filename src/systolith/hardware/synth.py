@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from systolith.array.spec import parse_size
 from systolith.flows.flow import Report, flow
 from systolith.flows.simulate import simulate
 from systolith.formats import BadInput
+from systolith.hardware.testbenches import trials_of
+from systolith.projects.dut import dut_of
+from systolith.projects.project import read_project
 from systolith.requests.shared import DEFAULT_MODEL
-from systolith.requests.verbs import SynthRequest
+from systolith.requests.verbs import CosimRequest, SynthRequest
 from systolith.rtl.simulators import RTL
 from systolith.steps.common import go_without, require_extra
 from systolith.synthesis.area import LIBERTY, TARGETS, Area, synthesize
-from systolith.synthesis.yosys import yosys_version
+from systolith.synthesis.yosys import Source, yosys_version
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,14 @@ class Design:
 
     Attributes:
         name: for people.
-        sources, top, parameters: as Yosys takes them.
+        source: as Yosys takes it.
         operations: a clock, a MAC being two; 0 where it is not known.
         clocks: a picture of the network; None of a design of yours.
         utilisation: the share of the multipliers at work in them.
     """
 
     name: str
-    sources: tuple[Path, ...]
-    top: str
-    parameters: Mapping[str, int]
+    source: Source
     operations: int
     clocks: int | None = None
     utilisation: float | None = None
@@ -118,7 +120,7 @@ def synth(request: SynthRequest) -> SynthReport:
         raise BadInput(f"--jobs {request.jobs}: expected at least 1")
     if request.frequency is None:
         go_without("without --frequency it", {"--power": request.power, "--area": request.area})
-    designs = [_given(request)] if request.sources else _ours(request)
+    designs = _projects(request) if request.project else [_given(request)] if request.sources else _ours(request)
     if request.power is not None or request.area is not None:
         one = len(designs) == len(targets) == 1
         if not one:
@@ -128,8 +130,8 @@ def synth(request: SynthRequest) -> SynthReport:
 
     def area(pair: tuple[Design, str]) -> Area:
         design, target = pair
-        what = design.sources, design.top, design.parameters, target
-        return synthesize(*what, None if request.liberty is None else Path(request.liberty), request.timeout)
+        liberty = None if request.liberty is None else Path(request.liberty)
+        return synthesize(design.source, target, liberty, request.timeout)
 
     with ThreadPoolExecutor(request.jobs) as pool:
         for (design, target), found in zip(pairs, pool.map(area, pairs), strict=True):
@@ -140,7 +142,7 @@ def synth(request: SynthRequest) -> SynthReport:
         holds=True,
         verdict=f"an estimate by {tool} before placing and routing: {len(rows)} {noun}",
         tool=tool,
-        model=None if request.sources else request.model or DEFAULT_MODEL,
+        model=None if request.sources or request.project else request.model or DEFAULT_MODEL,
         rows=tuple(rows),
     )
 
@@ -169,7 +171,7 @@ def _ours(request: SynthRequest) -> list[Design]:
             ).total
             name = f"core {size}, {bits} bits"
             numbers = 2 * rows * cols, clocks.clocks, clocks.utilisation
-            found.append(Design(name, sources, "core", given, *numbers))
+            found.append(Design(name, Source(sources, "core", given), *numbers))
     return found
 
 
@@ -189,7 +191,29 @@ def _given(request: SynthRequest) -> Design:
         if not name or not value.lstrip("-").isdigit():
             raise BadInput(f"--parameter {text!r}: expected NAME=VALUE, a whole number")
         parameters[name] = int(value)
-    return Design(request.top, sources, request.top, parameters, request.operations or 0)
+    return Design(request.top, Source(sources, request.top, parameters), request.operations or 0)
+
+
+def _projects(request: SynthRequest) -> list[Design]:
+    """The designs that projects' testbenches test, with the parameters of the first layer."""
+    given = {"--sources": request.sources, "--top": request.top, "--parameter": request.parameter}
+    go_without("--project names its own design: it", given)
+    go_without("a design of yours (--project)", {"--sizes": request.sizes, "--bits": request.bits})
+    go_without("a design of yours (--project)", {"--psum-bits": request.psum_bits, "--model": request.model})
+    require_extra("pyslang", "rtl", "synth --project")
+    designs = []
+    for path in request.project or ():
+        project = read_project(Path(path))
+        with tempfile.TemporaryDirectory(prefix="systolith-") as folder:
+            trial = next(trials_of(project, CosimRequest(project=path), Path(folder) / "vectors"))
+        dut = dut_of(project, trial.result.mapping)
+        top, parameters = dut.only(project)
+        files, include = (
+            tuple(project.root / one for one in paths) for paths in (dut.sources, (*project.include, "."))
+        )
+        source = Source(files, top, parameters, include, project.design(trial.result.mapping).defines)
+        designs.append(Design(f"{project.root.name}: {top}", source, request.operations or 0))
+    return designs
 
 
 def _row(request: SynthRequest, design: Design, target: str, area: Area) -> Row:
@@ -198,7 +222,7 @@ def _row(request: SynthRequest, design: Design, target: str, area: Area) -> Row:
     return Row(
         design=design.name,
         target=target,
-        parameters=design.parameters,
+        parameters=design.source.parameters,
         luts=area.luts,
         ffs=area.ffs,
         dsps=area.dsps,

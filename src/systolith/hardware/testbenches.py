@@ -15,7 +15,7 @@ from systolith.formats import BadInput
 from systolith.projects.control import control, is_blind, judgement
 from systolith.projects.failures import KINDS, Outcome
 from systolith.projects.project import Project, read_project
-from systolith.projects.questions import passing
+from systolith.projects.questions import edits, passing
 from systolith.projects.running import Trial, Workshop, run_trials
 from systolith.requests.option import options_of
 from systolith.requests.shared import Geometry
@@ -81,6 +81,7 @@ class ProjectReport(Report):
         passed: how many of them passed.
         controls: by kind of file, what the testbench noticed of flipped bits; None without that.
         hints: single changes of the layout with which the first failing run passes.
+        edits: the first of them as lines of the layout in core.toml, each behind its file's name.
         tried: whether such changes were looked for.
         seconds: of everything.
     """
@@ -92,6 +93,7 @@ class ProjectReport(Report):
     passed: int
     controls: Mapping[str, Looked] | None
     hints: tuple[str, ...]
+    edits: tuple[str, ...]
     tried: bool
     seconds: float
 
@@ -143,7 +145,7 @@ def run_project(request: CosimRequest) -> ProjectReport:
     blind = is_blind(found or ())
     return ProjectReport(
         holds=passed == len(runs) and not blind,
-        verdict=_verdict(outcomes, hints, unseen, blind, simulator.name, simulator.version),
+        verdict=_verdict(outcomes, hints, found is not None, unseen, blind, f"({simulator.name} {simulator.version})"),
         notes=project.notes,
         project=str(project.file),
         simulator={"name": simulator.name, "version": simulator.version, "command": simulator.command},
@@ -151,6 +153,7 @@ def run_project(request: CosimRequest) -> ProjectReport:
         passed=passed,
         controls=None if found is None else {c.kind: Looked(len(c.flips), c.noticed, str(c)) for c in found},
         hints=tuple(hints),
+        edits=edits(project.layout, project, hints[0]) if hints else (),
         tried=tried,
         seconds=round(time.perf_counter() - begin, 2),
     )
@@ -248,9 +251,8 @@ def _run(trial: Trial, outcome: Outcome) -> ProjectRun:
     )
 
 
-def _verdict(outcomes: list[Outcome], hints: list[str], unseen: str, blind: bool, simulator: str, version: str) -> str:
+def _verdict(outcomes: list[Outcome], hints: list[str], control: bool, unseen: str, blind: bool, by: str) -> str:
     passed, total = sum(one.passed for one in outcomes), len(outcomes)
-    by = f"({simulator} {version})"
     if passed < total:
         bad = next(one for one in outcomes if not one.passed)
         hint = f"; passes with {hints[0]}" if hints else ""
@@ -260,4 +262,6 @@ def _verdict(outcomes: list[Outcome], hints: list[str], unseen: str, blind: bool
     if blind:
         hint = f"; proved with {hints[0]}" if hints else ""
         return f"NOT PROVED: {runs}, but {unseen}"[: 190 - len(hint)] + hint
+    if not control:
+        return f"{runs} {by}"
     return f"{runs}, every kind of flipped bit noticed {by}" if not unseen else f"{runs}, but {unseen} {by}"[:190]

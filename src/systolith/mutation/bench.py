@@ -17,6 +17,7 @@ from systolith.mutation.run import Fate
 from systolith.rtl.compiling import build
 from systolith.rtl.layer import outcome, parameters, shared, write_layer
 from systolith.rtl.simulators import Simulator, simulate
+from systolith.synthesis.yosys import Source
 
 _KIB, _SECONDS = 4 << 20, 120
 """Of memory, and of a processor, for a compiler or a simulation."""
@@ -118,19 +119,21 @@ def prepare(simulator: Simulator, folder: Path, core: Path, proofs: bool, timeou
             write_layer(trial.result, place, trial.schedule, trial.requantize, made.code_bits)
         given = shared(parameters(trial.result.mapping, made.code_bits) for trial in trials.values())
         cores.append(Written(given, tuple(layers), made.runs, made.proves))
-    provers = prover(core, "core", [written.given for written in cores if written.proves], folder) if proofs else None
-    return Bench(_limited(simulator, folder), tuple(cores), provers, timeout)
+    files = tuple(sorted(core.glob("*.sv")))
+    sources = [Source(files, "core", written.given) for written in cores if written.proves]
+    provers = prover(sources, core, folder) if proofs else None
+    return Bench(limited(simulator, folder), tuple(cores), provers, timeout)
 
 
-def _limited(simulator: Simulator, folder: Path) -> Simulator:
+def limited(simulator: Simulator, folder: Path) -> Simulator:
     """The simulator with a limit on memory and time: a mutant's vector may be 2^32 bits wide."""
 
-    def limited(command: str) -> str:
-        script = folder / Path(command).name
-        script.write_text(f'#!/bin/sh\nulimit -v {_KIB} 2>/dev/null\nulimit -t {_SECONDS}\nexec "{command}" "$@"\n')
-        script.chmod(0o755)
-        return str(script)
+    def script(command: str) -> str:
+        made = folder / Path(command).name
+        made.write_text(f'#!/bin/sh\nulimit -v {_KIB} 2>/dev/null\nulimit -t {_SECONDS}\nexec "{command}" "$@"\n')
+        made.chmod(0o755)
+        return str(made)
 
     return replace(
-        simulator, **{part: limited(path) for part in ("command", "runs") if (path := getattr(simulator, part))}
+        simulator, **{part: script(path) for part in ("command", "runs") if (path := getattr(simulator, part))}
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from systolith.formats import BadInput
-from systolith.synthesis.yosys import quoted, read_design, run_yosys
+from systolith.synthesis.yosys import Source, quoted, run_yosys
 
 SAME = "the same netlist"
 PROVED = "no state and input give another next state or output (SAT)"
@@ -20,24 +20,24 @@ class Prover:
     """The netlists that mutants are compared with.
 
     Attributes:
-        top: the module whose ports count.
-        golden: of each choice of parameters, these, and the file of the netlist.
+        golden: each as it is read, and the file of its netlist.
+        core: the folder that the sources are in.
     """
 
-    top: str
-    golden: tuple[tuple[Mapping[str, int], Path], ...]
+    golden: tuple[tuple[Source, Path], ...]
+    core: Path
 
     def prove(self, core: Path) -> str:
-        """Why a changed core in the folder `core` is the same design for all these parameters; "" if no proof is found.
+        """Why a changed copy `core` of the folder is the same design for all these; "" if no proof is found.
 
         Registers are told apart by their names alone, and may hold anything: what is proved holds from any state in
-        which both cores are alike, reset or not.
+        which both are alike, reset or not.
         """
         how = SAME
-        for given, gold in self.golden:
+        for source, gold in self.golden:
             gate = core.parent / gold.name
             try:
-                _write_netlist(core, self.top, given, gate)
+                _write_netlist(_moved(source, self.core, core), gate)
                 if _text(gate) == _text(gold):
                     continue
                 run_yosys(_compared(gold, gate), timeout=_SECONDS)
@@ -47,31 +47,38 @@ class Prover:
         return how
 
 
-def prover(core: Path, top: str, parameters: Sequence[Mapping[str, int]], folder: Path) -> Prover:
-    """What proves mutants of the sources in `core`; its netlists are written into the existing `folder`.
+def prover(sources: Iterable[Source], core: Path, folder: Path) -> Prover:
+    """What proves mutants of designs with files in `core`; netlists are written into the existing `folder`.
 
     Raises:
         BadInput: Yosys is not installed, or cannot read the sources.
     """
     golden = []
-    for number, given in enumerate(parameters):
+    for number, source in enumerate(sources):
         path = folder / f"{number}.il"
-        _write_netlist(core, top, given, path)
-        golden.append((given, path))
-    return Prover(top, tuple(golden))
+        _write_netlist(source, path)
+        golden.append((source, path))
+    return Prover(tuple(golden), core)
 
 
-def _write_netlist(core: Path, top: str, given: Mapping[str, int], path: Path) -> None:
+def _moved(source: Source, core: Path, to: Path) -> Source:
+    def moved(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(to / path.relative_to(core) if path.is_relative_to(core) else path for path in paths)
+
+    return replace(source, files=moved(source.files), include=moved(source.include))
+
+
+def _write_netlist(source: Source, path: Path) -> None:
     # Memories as registers, and enables and resets as logic before them: then a state is compared bit by bit.
     flat = ["proc", "flatten", "opt", "memory_map", "opt", "dffunmap", "opt_clean", "setattr -unset src */*"]
-    name = f"rename {top} design" if not given else "rename -top design"
-    run_yosys([*read_design(core.glob("*.sv"), top, given), *flat, name, f"write_rtlil {quoted(path)}"], _SECONDS)
+    name = f"rename {source.top} design" if not source.parameters else "rename -top design"
+    run_yosys([*source.commands(), *flat, name, f"write_rtlil {quoted(path)}"], _SECONDS)
 
 
 def _text(path: Path) -> str:
     """A netlist without what is no part of the design: where the files lay, and Yosys' next number."""
     text = re.sub(r"^(#|autoidx|  *attribute \\src|attribute \\src).*\n", "", path.read_text(), flags=re.M)
-    return re.sub(r"\S*/core/(\w+\.sv)", r"\1", text)
+    return re.sub(r"(?:/[^\s/]+)+/([\w.-]+\.s?v)\b", r"\1", text)
 
 
 def _compared(gold: Path, gate: Path) -> list[str]:

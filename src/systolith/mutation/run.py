@@ -14,6 +14,8 @@ from pathlib import Path
 from systolith.formats import BadInput
 from systolith.mutation.mutants import Mutant, mutants
 
+RTL_SUFFIXES = (".v", ".sv", ".vh", ".svh", ".inc", ".h")
+"""Of the files of a folder that fates depend on."""
 FATES = ("killed", "survived", "equivalent", "uncompiled")
 
 
@@ -24,7 +26,7 @@ class Fate:
     Attributes:
         outcome: of `FATES`. Killed: something differed, or it came to no end. Equivalent: it is proved that nothing
             can differ. Uncompiled: it is no design.
-        why: what differed first, the proof, or the compiler's word; "" of one that survived.
+        why: what differed first, the proof, or the compiler's word; of one that survived, what else would reveal it.
     """
 
     outcome: str
@@ -113,7 +115,8 @@ def _one(mutant: Mutant, core: Path, judge: Judge) -> Fate:
 
 def _digest(core: Path, key: str) -> str:
     """What the fates depend on."""
-    files = sorted((p.relative_to(core).as_posix(), p.read_bytes()) for p in core.rglob("*") if p.is_file())
+    found = (p for p in core.rglob("*") if p.suffix in RTL_SUFFIXES and p.is_file())
+    files = sorted((p.relative_to(core).as_posix(), p.read_bytes()) for p in found)
     return hashlib.sha256(repr((key, files)).encode()).hexdigest()
 
 

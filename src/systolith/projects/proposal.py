@@ -25,7 +25,7 @@ _TENSORS = (
 _AXES = {"act": ("itile",), "weight": ("itile", "otile", "kij"), "psum": ("itile", "otile", "kij"), "out": ("otile",)}
 _LINES = {"act": ("nij",), "weight": ("col",), "psum": ("nij",), "out": ("onij",), "address": ("onij", "kij")}
 _LANES = {"act": ("row",), "weight": ("row",), "psum": ("col",), "out": ("col",), "address": ()}
-_PASS = re.compile(r"pass|success|no error|all (words )?(match|correct|equal)|completed successfully", re.I)
+_PASS = re.compile(r"pass|success|no error|\bok\b|all .*(match|correct|equal|right)|completed successfully", re.I)
 _FAIL = re.compile(r"fail|error|mismatch|wrong|differ", re.I)
 
 
@@ -170,7 +170,8 @@ def _shaped(
     act, weight, psum, out = (of.get(t) for t in ("act", "weight", "psum", "out"))
     rows = act.width // 4 if act is not None and act.width else None
     golden = out if out is not None and out.width else psum
-    cols = weight.words if weight is not None and weight.words and weight.words <= 64 else None
+    kijs = 9 if any(s.tensor == "weight" and "kij" in s.lines for s in specs) else 1
+    cols = weight.words // kijs if weight is not None and weight.words and weight.words <= 64 * kijs else None
     if cols is not None and golden is not None and golden.width and golden.width % cols:
         cols = None
     if rows and cols:
@@ -205,7 +206,7 @@ def _said(prints: Sequence[str], missing: list[str]) -> tuple[str, str]:
     ]
     if not passes:
         missing.append("what the testbench prints when it passes: pass = under [verdict]")
-    return (_regular(passes[-1]) if passes else ""), (_regular(fails[0]) if fails else "")
+    return (_regular(passes[-1]) if passes else ""), "|".join(dict.fromkeys(map(_regular, fails)))
 
 
 def _regular(text: str) -> str:

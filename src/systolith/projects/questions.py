@@ -15,6 +15,7 @@ from systolith.projects.running import Trial, Workshop, run_trials
 from systolith.projects.testbench import opened
 from systolith.vectors import Layout
 from systolith.vectors.layout import FileSpec, vector_files
+from systolith.vectors.layout_file import toml_lines
 from systolith.vectors.tensors import SOURCES
 from systolith.verdict.variants import CHANGES, LABELS, reverse_lanes, reverse_lines, toggle_relu
 
@@ -48,6 +49,18 @@ def passing(workshop: Workshop, trial: Trial) -> list[str]:
     return [said for said, one in passed if all(found.noticed for found in control(workshop, one))]
 
 
+def edits(layout: Layout, project: Project, said: str) -> tuple[str, ...]:
+    """What `changes` calls `said`, as lines of the layout's TOML, each behind the name of its file."""
+    changed = dict(changes(layout, project))[said]
+    found = []
+    for old, new in zip(layout.files, changed.files, strict=True):
+        before, after = (toml_lines(spec) for spec in (old, new))
+        lines = [f"{key} = {value}" for key, value in after.items() if before.get(key) != value]
+        lines += [f"no {key}" for key in before if key not in after]
+        found += [f"{old.name}: {line}" for line in lines]
+    return tuple(found)
+
+
 def changes(layout: Layout, project: Project) -> Iterator[tuple[str, Layout]]:
     """Every single change of a layout that a testbench's author may have meant, in words."""
     for number, spec in enumerate(layout.files):
@@ -73,12 +86,12 @@ def _free() -> list[tuple[str, str]]:
 
 def _of_file(spec: FileSpec, project: Project, layout: Layout) -> Iterator[tuple[str, FileSpec]]:
     what = NAMES.get(SOURCES.get(spec.tensor, spec.tensor), spec.tensor)
+    if spec.tensor in ("out", "out_os"):
+        yield f"{what} {'before' if spec.relu else 'after'} ReLU", toggle_relu(spec)
     for said, change in CHANGES.get(spec.tensor, []):
         yield said, change(spec)
     yield f"{what}: lines reversed", reverse_lines(spec)
     yield f"{what}: lanes reversed", reverse_lanes(spec)
-    if spec.tensor in ("out", "out_os"):
-        yield f"{what} {'before' if spec.relu else 'after'} ReLU", toggle_relu(spec)
     if spec.tensor == "address":
         for offset in (spec.offset - 1, spec.offset + 1, *range(17), *(1 << n for n in range(5, 12))):
             yield f"addresses with offset {offset}", replace(spec, offset=offset)

@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 30
 """Of a project's folder, which is copied for every run."""
 MOST_PRINTED = 16 << 20
 """Of what a simulation may print."""
-_NOT_COPIED = (".git", ".hg", ".svn", "__pycache__", ".venv", "node_modules")
+NOT_COPIED = (".git", ".hg", ".svn", "__pycache__", ".venv", "node_modules")
 _INCLUDE = re.compile(r'`include\s+"([^"]+)"')
 
 
@@ -87,7 +87,7 @@ def require_small(project: Project) -> None:
     """Raise `BadInput` where the project's folder is too large to be copied for every run."""
     total = 0
     for path in project.root.rglob("*"):
-        if not set(path.relative_to(project.root).parts) & set(_NOT_COPIED) and path.is_file():
+        if not set(path.relative_to(project.root).parts) & set(NOT_COPIED) and path.is_file():
             total += path.stat().st_size
             if total > MOST_BYTES:
                 raise BadInput(
@@ -136,7 +136,7 @@ def _number(folder: Path) -> int:
 
 def _copied(workshop: Workshop, trial: Trial, name: str) -> tuple[Path, list[str]]:
     copy = workshop.folder / name
-    ignored = shutil.ignore_patterns(*_NOT_COPIED)
+    ignored = shutil.ignore_patterns(*NOT_COPIED)
     shutil.copytree(workshop.project.root, copy, ignore=ignored, ignore_dangling_symlinks=True)
     return copy, place(workshop.project, trial.files, copy)
 

@@ -21,7 +21,7 @@ def text(report: MutateReport) -> list[Part]:
         parts += [Table((what, *HEADINGS), rows, HEADINGS), ""]
     reasons = Counter(place.why for place in report.equivalents)
     lines = [(f"equivalent {number:,}", why) for why, number in reasons.most_common()]
-    lines += [("survived", _line(place)) for place in report.survivors]
+    lines += [("survived", _line(place) + (f"; {place.why}" if place.why else "")) for place in report.survivors]
     ran = f"{report.seconds:.1f} s, {report.simulator}"
     return [*parts, Rows([*lines, ("took", ran), ("verdict", report.verdict)])]
 

@@ -30,6 +30,7 @@ def project_text(report: ProjectReport) -> list[Part]:
         ("looks at" if i == 0 else "", f"{k}: {v.said}") for i, (k, v) in enumerate((report.controls or {}).items())
     ]
     facts += [("layout" if i == 0 else "", f"passes with {hint}") for i, hint in enumerate(report.hints)]
+    facts += [("in core.toml" if i == 0 else "", edit) for i, edit in enumerate(report.edits)]
     if report.tried and not report.hints:
         facts.append(("layout", "no single change of it makes this testbench pass"))
     return [*parts, Rows([*facts, ("verdict", report.verdict)])]

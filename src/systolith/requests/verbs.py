@@ -169,15 +169,27 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
 
 @dataclass(frozen=True)
 class MutateRequest(Request):
-    """Change one thing at a time in the core's sources; say which changes small layers in a simulator reveal."""
+    """Change one thing at a time in the core's sources, or a project's; say which changes its layers reveal."""
 
-    modules: Annotated[str, Option("Modules to change, with commas between, or `all`.", flag="--modules")] = (
-        "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk"
-    )
+    modules: Annotated[
+        str | None,
+        Option(
+            "Modules to change, or their files, with commas between, or all. [default: "
+            "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk; of a project, all but the testbench]"
+        ),
+    ] = None
+    project: Annotated[Path | None, Option("Change this core.toml's design; its testbench judges.", PROJECT)] = None
+    stimulus: Annotated[
+        str | None, Option("Of a project, instead of its layers: cases with commas between, random:N.", PROJECT)
+    ] = None
+    layer: Annotated[str | None, Option("Of a project, the layers, with commas between.", PROJECT)] = None
     limit: Annotated[int | None, Option("Only so many mutants, evenly spread over the sources.")] = None
     list: Annotated[bool, Option("Only list the mutants.")] = False
     proofs: Annotated[bool, Option("Let Yosys prove mutants equivalent.", RUNNING, off="--no-proofs")] = True
-    sim: Annotated[str, Option("icarus, verilator, auto, or the path of one's compiler.", RUNNING)] = "icarus"
+    sim: Annotated[
+        str | None,
+        Option("icarus, verilator, auto, or the path of one's compiler. [default: icarus, or the project's]", RUNNING),
+    ] = None
     core: Annotated[Path | None, Option("A folder with your version of the core's .sv files.", RUNNING)] = None
     timeout: Annotated[float, Option("Seconds that a layer may take; what takes longer is killed.", RUNNING)] = 30
     jobs: Annotated[int, Option("Mutants at a time.", RUNNING)] = 2
@@ -197,7 +209,10 @@ class SynthRequest(Request):
         None
     )
     sources: Annotated[list[Path] | None, Option("SystemVerilog of your design instead; repeatable.", DESIGN)] = None
-    top: Annotated[str | None, Option("Its top module.", DESIGN)] = None
+    project: Annotated[
+        list[Path] | None, Option("The design that this core.toml's testbench tests; repeatable.", DESIGN)
+    ] = None
+    top: Annotated[str | None, Option("The sources' top module.", DESIGN)] = None
     parameter: Annotated[list[str] | None, Option("NAME=VALUE, of its top module; repeatable.", DESIGN)] = None
     operations: Annotated[int | None, Option("Its operations a clock, a MAC being two.", DESIGN)] = None
     frequency: Annotated[float | None, Option("MHz, of yours, for TOPS.", "Figures of yours")] = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.formats import BadInput
-from systolith.synthesis.yosys import quoted, read_design, run_yosys
+from systolith.synthesis.yosys import Source, quoted, run_yosys
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,7 @@ class Area:
 
 
 def synthesize(
-    sources: Iterable[Path],
-    top: str,
-    parameters: Mapping[str, int],
+    source: Source,
     target: str,
     liberty: Path | None = None,
     timeout: float | None = None,
@@ -74,9 +72,7 @@ def synthesize(
     """The cells of a design.
 
     Args:
-        sources: SystemVerilog that Yosys reads.
-        top: the module.
-        parameters: of it.
+        source: the design.
         target: of `TARGETS`, or `LIBERTY`.
         liberty: the file of that.
         timeout: seconds.
@@ -88,9 +84,11 @@ def synthesize(
         raise BadInput(f"target {target!r}: expected {', '.join(TARGETS)}, or {LIBERTY} with a liberty file")
     with tempfile.TemporaryDirectory(prefix="systolith-synth-") as folder:
         counts = Path(folder) / "counts.json"
-        commands = _cells_of(liberty, top) if liberty is not None else [f"{TARGETS[target].command} -top {top}"]
+        commands = (
+            _cells_of(liberty, source.top) if liberty is not None else [f"{TARGETS[target].command} -top {source.top}"]
+        )
         stat = "stat -json" if liberty is None else f"stat -json -liberty {quoted(liberty)}"
-        run_yosys([*read_design(sources, top, parameters), *commands, f"tee -q -o {quoted(counts)} {stat}"], timeout)
+        run_yosys([*source.commands(), *commands, f"tee -q -o {quoted(counts)} {stat}"], timeout)
         return _area(json.loads(counts.read_text())["design"], target)
 
 

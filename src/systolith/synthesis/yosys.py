@@ -7,7 +7,8 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from systolith.formats import BadInput
@@ -72,9 +73,28 @@ def quoted(path: Path) -> str:
     return f'"{text}"'
 
 
-def read_design(sources: Iterable[Path], top: str, parameters: Mapping[str, int]) -> list[str]:
-    """The commands that read SystemVerilog and elaborate `top` with these parameters."""
-    files = sorted(sources)
-    given = " ".join(f"-chparam {name} {value}" for name, value in parameters.items())
-    read = [f"read_verilog -sv {quoted(path)}" for path in files]
-    return [*read, f"hierarchy -check -top {top} {given}".rstrip()]
+@dataclass(frozen=True)
+class Source:
+    """What Yosys reads.
+
+    Attributes:
+        files: SystemVerilog.
+        top: the module to elaborate.
+        parameters: of it.
+        include: folders.
+        defines: macros.
+    """
+
+    files: tuple[Path, ...]
+    top: str
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    include: tuple[Path, ...] = ()
+    defines: Mapping[str, int | str] = field(default_factory=dict)
+
+    def commands(self) -> list[str]:
+        """Those that read and elaborate it."""
+        given = "".join(f" -chparam {name} {value}" for name, value in self.parameters.items())
+        how = "".join(f" -I {quoted(place)}" for place in self.include)
+        how += "".join(f" -D {name}={value}" for name, value in self.defines.items())
+        read = [f"read_verilog -sv{how} {quoted(path)}" for path in self.files]
+        return [*read, f"hierarchy -check -top {self.top}{given}"]

@@ -109,13 +109,14 @@ def to_toml(layout: Layout) -> str:
     """The layout as a TOML file; what is as by default is left out."""
     lines = [f"name = {_toml(layout.name)}"] + ([f"about = {_toml(layout.about)}"] if layout.about else [])
     for spec in layout.files:
-        lines += ["", "[[files]]"]
-        for f in fields(FileSpec):
-            value = getattr(spec, f.name)
-            default = {} if f.name == "first" else f.default
-            if value != default:
-                lines.append(f"{f.name} = {_toml(value)}")
+        lines += ["", "[[files]]", *(f"{key} = {value}" for key, value in toml_lines(spec).items())]
     return "\n".join(lines) + "\n"
+
+
+def toml_lines(spec: FileSpec) -> dict[str, str]:
+    """A kind of file as keys and values of TOML; what is as by default is left out."""
+    given = {f.name: (getattr(spec, f.name), {} if f.name == "first" else f.default) for f in fields(FileSpec)}
+    return {name: _toml(value) for name, (value, default) in given.items() if value != default}
 
 
 def _toml(value: Any) -> str:
