@@ -37,6 +37,8 @@ generated: $(READY)
 	$(BIN)/python tools/readme.py
 	$(BIN)/python tools/architecture.py
 	$(BIN)/python tools/transcripts.py
+	$(BIN)/python tools/tutorial.py
+	$(BIN)/python tools/pictures.py
 
 docs: generated
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -15,9 +15,17 @@ from systolith.store import ASSETS
 ROOT = Path(__file__).parents[1]
 
 
-def test_generated_parts_are_up_to_date() -> None:
-    result = subprocess.run([sys.executable, "tools/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("tool", ["readme", "pictures"])
+def test_generated_parts_are_up_to_date(tool: str) -> None:
+    result = subprocess.run([sys.executable, f"tools/{tool}.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_pictures_of_the_readme_need_no_network() -> None:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) >= 5
+    for picture in pictures:
+        assert not re.search(r"(?:url\(|href=|src=|@import )[\"']?https?:", (ROOT / picture).read_text()), picture
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
@@ -31,13 +39,18 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     assert (tmp_path / "build" / "mine" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_links_lead_somewhere_and_commands_exist(page: str) -> None:
     from systolith.cli.main import app
 
     text = (ROOT / page).read_text()
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if link.startswith("https://"):
+            continue
         assert (ROOT / page).parent.joinpath(link).exists(), link
     verbs = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    for verb in re.findall(r"^ +systolith (\w+)", text, re.MULTILINE):
+    for verb in re.findall(r"(?:^ +|`)systolith (\w+)", text, re.MULTILINE):
         assert verb in verbs

@@ -20,14 +20,20 @@ def filled(text: str, marker: str, content: str) -> str:
 
 def rewrite(blocks: Iterable[tuple[str, str, str]]) -> None:
     """Write blocks, (page, marker, content) each; with --check say instead whether one would change, by exit code 1."""
-    stale = []
+    texts: dict[Path, str] = {}
     for name, marker, content in blocks:
         path = ROOT / name
-        old = path.read_text()
-        new = filled(old, marker, content)
-        if old != new:
-            stale.append(name)
+        texts[path] = filled(texts.get(path, path.read_text()), marker, content)
+    write(texts.items())
+
+
+def write(texts: Iterable[tuple[Path, str]]) -> None:
+    """Write whole files, the same way."""
+    stale = []
+    for path, text in texts:
+        if not path.exists() or path.read_text() != text:
+            stale.append(str(path.relative_to(ROOT)))
             if "--check" not in sys.argv:
-                path.write_text(new)
+                path.write_text(text)
     if stale and "--check" in sys.argv:
-        raise SystemExit(f"out of date: {', '.join(stale)}; run `make docs`")
+        raise SystemExit(f"out of date: {', '.join(stale)}; run `make generated`")

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -174,6 +175,9 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
     assert printed.stdout == report.to_json() + "\n"
     assert printed.returncode == (0 if report.holds else 1), printed.stderr
     assert len(report.verdict) < 200
+    shown = report._repr_html_()
+    assert len(shown) < 12_000  # a notebook's table, not its JSON
+    assert ElementTree.fromstring(shown).findtext("caption/b") == report.verdict
     with pytest.raises(FrozenInstanceError):
         report.holds = not report.holds  # type: ignore[misc]
 

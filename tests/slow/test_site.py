@@ -23,6 +23,13 @@ def test_the_site_builds_and_describes_every_public_name(tmp_path: Path) -> None
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "WARNING" not in result.stderr
+    notebooks = sorted((ROOT / "docs" / "tutorial").glob("*.py"))
+    assert len(notebooks) == 5
+    for notebook in notebooks:
+        shown = (tmp_path / "site" / "tutorial" / notebook.stem / "index.html").read_text()
+        cells_and_outputs = re.findall(r"^```\w+$", notebook.with_suffix(".md").read_text(), re.MULTILINE)
+        assert shown.count("<pre") >= len(cells_and_outputs) > 12
+        assert (tmp_path / "site" / "tutorial" / notebook.name).exists()
     page = (tmp_path / "site" / "reference" / "index.html").read_text()
     for name in systolith.__all__:
         assert f"<code>systolith.{name}</code>" in page, name

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from systolith.requests.option import described
-from systolith.steps.values import values_of
+from systolith.steps.notebook import as_table
+from systolith.steps.values import shown, values_of
 
 SCHEMA = 1
 """Of every report's JSON: grows by one when a key changes its meaning or goes; new keys alone do not count."""
@@ -43,6 +44,11 @@ class Report:
     def to_json(self) -> str:
         """What the command line prints with `--json`."""
         return json.dumps(self.plain(), indent=1, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict and, small, the fields that are in the JSON."""
+        fields = {name: value for name, value in shown(self) if name not in ("holds", "verdict")}
+        return as_table(self.plain()["holds"], self.verdict, fields)
 
 
 def flow(request: Callable[P, Q]) -> Callable[[Callable[[Q], R]], Callable[P, R]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -23,14 +23,17 @@ def optional() -> dict[str, Any]:
     return {"optional": True}
 
 
-def values_of(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values, but for what `hidden`, `called` and `optional` say of them."""
-    found = {}
+def shown(value: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of a dataclass by name, but for what `hidden`, `called` and `optional` say of them."""
     for field in fields(value):
         name, content = field.metadata.get("json", field.name), getattr(value, field.name)
         if name is not None and not (content is None and field.metadata.get("optional")):
-            found[name] = plain(content)
-    return found
+            yield name, content
+
+
+def values_of(value: Any) -> dict[str, Any]:
+    """What is `shown` of a dataclass, as JSON values."""
+    return {name: plain(content) for name, content in shown(value)}
 
 
 def plain(value: Any) -> Any:
