@@ -13,7 +13,7 @@ test: lint
 	$(BIN)/pytest -rs -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n auto --maxprocesses 2 --dist worksteal
 
 # Every mutant of eight of the core's modules, 10 minutes on two processors; interrupted, it goes on.
 mutate: $(READY)

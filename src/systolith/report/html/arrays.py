@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import Mapping, Schedule
+from systolith.array import ArrayResult, Mapping, Schedule
+from systolith.array.account import Split, split
 from systolith.array.machine import LOAD, STREAM
 from systolith.array.trace import Trace, trace
 from systolith.report.diagram import Row, draw
@@ -104,21 +105,21 @@ def worked(mapping: Mapping) -> NDArray[np.int64]:
     return found
 
 
-def clock_bars(rows: Sequence[Any]) -> Bars:
+def clock_bars(layers: Sequence[tuple[str, Mapping]], schedule: Schedule) -> Bars:
     """Where the clocks of each layer go."""
-    names = ("load", "useful", "padding", "turnaround", "drain", "stalls")
-    parts = {name: [getattr(row.split, name) for row in rows] for name in names}
+    splits = [split(mapping, schedule) for _, mapping in layers]
+    parts = {part.name: [getattr(one, part.name) for one in splits] for part in fields(Split)}
     kept = {name: values for name, values in parts.items() if any(values)}
-    return Bars("Where the clocks go", [row.mapping.conv.name for row in rows], kept, "Clocks")
+    return Bars("Where the clocks go", [name for name, _ in layers], kept, "Clocks")
 
 
-def histograms(act: NDArray[Any], mapping: Mapping, psum: NDArray[Any]) -> Iterator[Figure]:
-    """How often each value occurs, against what its width holds."""
-    spec = mapping.spec
+def histograms(result: ArrayResult) -> Iterator[Figure]:
+    """How often each value of a layer occurs, against what its width holds."""
+    mapping, spec = result.mapping, result.mapping.spec
     tensors = {
-        "activations": (act, spec.act_format(mapping.conv)),
+        "activations": (result.act, spec.act_format(mapping.conv)),
         "weights": (mapping.conv.weight, spec.weight_format),
-        "psums": (psum, spec.psum_format),
+        "psums": (result.psum, spec.psum_format),
     }
     for name, (values, fmt) in tensors.items():
         lo, hi = int(values.min()), int(values.max())

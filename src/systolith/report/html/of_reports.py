@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from systolith.array import Schedule, run_layer
 from systolith.flows.flow import Report
-from systolith.report.html.arrays import animation, clock_bars, histograms, timing, utilisations
+from systolith.report.html.arrays import Layer, animation, clock_bars, histograms, timing, utilisations
 from systolith.report.html.chains import chain_of
 from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures
 from systolith.report.parts import Table
@@ -32,17 +33,16 @@ def figures_of(report: Report) -> Iterator[Any]:
 
 def _run(report: Any) -> Iterator[Figure]:
     result = report.result
-    layer = [(result.mapping.conv.name, result.mapping, result.act)]
-    yield from _on_array(layer, None)
-    yield from histograms(result.act, result.mapping, result.psum)
+    yield from _on_array([(result.mapping.conv.name, result.mapping, result.act)], Schedule(useful=True))
 
 
 def _simulate(report: Any) -> Iterator[Figure]:
     rows = [row for row in report.rows if row.act is not None]
     layers = [(row.mapping.conv.name, row.mapping, row.act) for row in rows]
-    yield clock_bars(report.rows)
     if layers:
         yield from _on_array(layers, report.schedule)
+    else:  # nothing was stepped
+        yield clock_bars([(row.mapping.conv.name, row.mapping) for row in report.rows], report.schedule)
 
 
 def _cosim(report: Any) -> Iterator[Figure]:
@@ -50,14 +50,14 @@ def _cosim(report: Any) -> Iterator[Figure]:
     yield from _on_array(layers, report.how)
 
 
-def _on_array(layers: list[Any], schedule: Any) -> Iterator[Figure]:
-    from systolith.array import Schedule
-
-    how = schedule or Schedule(useful=True)
+def _on_array(layers: list[Layer], how: Schedule) -> Iterator[Figure]:
     yield animation(layers, how)
     name, mapping, act = layers[0]
     yield timing(name, mapping, act, how)
+    yield clock_bars([(name, mapping) for name, mapping, _ in layers], how)
     yield utilisations(layers, how)
+    if len(layers) == 1:
+        yield from histograms(run_layer(mapping.conv, act, mapping.spec))
 
 
 def _check(report: Any) -> Iterator[Figure]:
