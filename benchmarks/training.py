@@ -10,10 +10,12 @@ backward without the optimizer, one after the other in each round; the figures a
 
 from __future__ import annotations
 
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,8 @@ from systolith.quant import QuantConv2d, QuantLinear, calibrate
 from systolith.training.memory import keep_memory
 from systolith.training.precision import has_bf16
 
-BATCH, ROUNDS = 128, 7
+BATCH, ROUNDS, AIM = 128, 15, 1.10
+"""Pictures a step, steps of each, and how much longer ours may take than the float step."""
 
 
 def brevitas_twin(model: Vgg16) -> nn.Module:
@@ -65,6 +68,14 @@ def step_of(
     return step
 
 
+def _processor() -> str:
+    """Its name, and the units for bf16 that it has."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    units = [name for name in ("amx_bf16", "avx512_bf16") if name in facts.get("flags", "").split()]
+    return f"{facts.get('model name', platform.processor())} ({', '.join(units) or 'no bf16 units'})"
+
+
 def main() -> None:
     """Print images/s of each and the ratios; exit code 1 if an aim is missed."""
     keep_memory()  # as `systolith train` does
@@ -93,12 +104,12 @@ def main() -> None:
             step()
             times[name].append(time.perf_counter() - begin)
     how = f"{'compiled (Brevitas eager)' if compiled else 'eager'}, {'bf16' if has_bf16('cpu') else 'fp32'}"
-    print(f"{how}, batch {BATCH}, {torch.get_num_threads()} threads")
+    print(f"{how}, batch {BATCH}, {torch.get_num_threads()} threads of {_processor()}")
     for name, seconds in times.items():
         print(f"{name:9s} {BATCH / statistics.median(seconds):7.1f} images/s")
     ratio = statistics.median(o / f for o, f in zip(times["ours"], times["float"], strict=True))
-    missed = ratio > 1.15
-    print(f"{'NOT MET' if missed else 'met'}: ours costs {ratio:.2f}x the float step, at most 1.15x")
+    missed = ratio > AIM
+    print(f"{'NOT MET' if missed else 'met'}: ours costs {ratio:.2f}x the float step, at most {AIM:.2f}x")
     if "Brevitas" in times:
         ahead = statistics.median(b / o for b, o in zip(times["Brevitas"], times["ours"], strict=True))
         missed = missed or ahead <= 1

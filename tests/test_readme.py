@@ -25,7 +25,7 @@ def test_the_pictures_of_the_readme_need_no_network() -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
     assert len(pictures) >= 5
     for picture in pictures:
-        assert not re.search(r"(?:url\(|href=|src=|@import )[\"']?https?:", (ROOT / picture).read_text()), picture
+        assert not re.search(rb"(?:url\(|href=|src=|@import )[\"']?https?:", (ROOT / picture).read_bytes()), picture
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:

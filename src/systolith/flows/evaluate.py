@@ -22,6 +22,16 @@ SHOWN = 24
 """Pictures with a wrong answer that a report keeps."""
 
 
+@dataclass(frozen=True, eq=False)
+class WrongAnswer:
+    """A picture, uint8 (C, H, W), what it is of and what it is taken for, and by how much that score is larger."""
+
+    pixels: NDArray[np.uint8]
+    label: str
+    answer: str
+    margin: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReport(Report):
     """How often a network is right.
@@ -34,7 +44,7 @@ class EvaluateReport(Report):
         confusion: int64 (class, answer).
         model, data, images_per_s, run: what was measured, how fast, and the metadata of the model's run.
         quantized: the network has quantized layers.
-        wrong: of the first `SHOWN` pictures with a wrong answer the pixels, uint8 (C, H, W), the class and the answer.
+        worst: the wrong answers that are surest, at most `SHOWN`, the worst first.
     """
 
     verb: ClassVar[str] = "evaluate"
@@ -50,7 +60,7 @@ class EvaluateReport(Report):
     images_per_s: float
     run: Mapping[str, Any]
     quantized: bool = field(metadata=hidden())
-    wrong: tuple[tuple[NDArray[np.uint8], int, int], ...] = field(metadata=hidden(), repr=False)
+    worst: tuple[WrongAnswer, ...] = field(metadata=hidden(), repr=False)
 
 
 @flow(EvaluateRequest)
@@ -84,18 +94,20 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         raise BadInput(f"{pictures.source} has {len(pictures.classes)} classes, {model} {most}")
     total = min(request.limit, len(pictures)) if request.limit > 0 else len(pictures)
     images, labels = torch.from_numpy(pictures.images[:total]), pictures.labels[:total]
-    begin, answers = time.perf_counter(), []
-    for part in images.split(500):
-        answers.append(predict(part))
-        request.progress("evaluating", sum(map(len, answers)), total)
+    begin, found, margin = time.perf_counter(), np.zeros(total, dtype=np.int64), np.zeros(total)
+    for first in range(0, total, 500):
+        part = slice(first, min(first + 500, total))
+        scores = predict(images[part])
+        found[part] = scores.argmax(1)
+        margin[part] = scores.max(1) - scores[np.arange(len(scores)), labels[part]]
+        request.progress("evaluating", part.stop, total)
     rate = total / (time.perf_counter() - begin)
     # A network may know more classes than the data set names, never fewer.
     size = max(len(pictures.classes), most)
     names = (*pictures.classes, *(str(i) for i in range(len(pictures.classes), size)))
     confusion = np.zeros((size, size), dtype=np.int64)
-    found = np.concatenate(answers)
     np.add.at(confusion, (labels, found), 1)
-    shown = np.flatnonzero(found != labels)[:SHOWN].tolist()
+    shown = [n for n in np.argsort(-margin, kind="stable")[:SHOWN].tolist() if found[n] != labels[n]]
     correct, counts = int(confusion.trace()), confusion.sum(1)
     accuracy = correct / total
     error = math.sqrt(accuracy * (1 - accuracy) / total)
@@ -114,5 +126,7 @@ def evaluate(request: EvaluateRequest) -> EvaluateReport:
         images_per_s=round(rate, 1),
         run=dict(run),
         quantized=how != FLOAT,
-        wrong=tuple((pictures.images[n], int(labels[n]), int(found[n])) for n in shown),
+        worst=tuple(
+            WrongAnswer(pictures.images[n], names[labels[n]], names[found[n]], float(margin[n])) for n in shown
+        ),
     )

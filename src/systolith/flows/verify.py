@@ -6,20 +6,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.array.spec import ArraySpec, parse_size
 from systolith.equality import Equality
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
+from systolith.network import IntegerNetwork
 from systolith.network.file import load_network
 from systolith.requests.verbs import VerifyRequest
 from systolith.steps.common import go_without, require_extra, stored_network
 from systolith.steps.compared import pictures_to_compare
 from systolith.steps.narrow import Narrow, narrow_accuracy
 from systolith.steps.values import hidden
+
+if TYPE_CHECKING:
+    from systolith.frontends.verify import WrongCode
 
 SEEDED = 256
 """Pictures of random pixels where no data are given, and of real ones that narrow accumulators are tried on."""
@@ -49,6 +54,7 @@ class VerifyReport(Report):
         narrow: what narrower ones would do, by overflow.
         images_per_s: of comparing.
         engine: what ran the integers, in words.
+        wrong: the first codes that differ, of the network `integers` on the pictures `pixels`, uint8 (N, C, H, W).
     """
 
     verb: ClassVar[str] = "verify"
@@ -70,6 +76,9 @@ class VerifyReport(Report):
     images_per_s: float
     engine: str = field(metadata=hidden())
     psum_bits: int | None = field(metadata=hidden())
+    wrong: tuple[WrongCode, ...] = field(metadata=hidden(), repr=False)
+    integers: IntegerNetwork = field(metadata=hidden(), repr=False, compare=False)
+    pixels: NDArray[np.uint8] = field(metadata=hidden(), repr=False, compare=False)
 
 
 @flow(VerifyRequest)
@@ -171,4 +180,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
         images_per_s=round(compared.images / seconds, 1),
         engine=f"fast: {planned}" if request.executor == "fast" else request.executor,
         psum_bits=request.psum_bits,
+        wrong=tuple(compared.wrong),
+        integers=integers,
+        pixels=pixels,
     )

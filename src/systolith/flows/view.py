@@ -40,6 +40,12 @@ def view(request: ViewRequest) -> ViewReport:
 
     Raises:
         BadInput: no page there.
+
+    Examples:
+        >>> import systolith as sl
+        >>> sl.write_page(sl.simulate(layer="features.27"), "build/simulate.html")
+        >>> sl.view("build/simulate.html").page.name
+        'simulate.html'
     """
     path = Path(request.path)
     if path.is_dir():

@@ -21,6 +21,8 @@ from systolith.network.integer import IntegerNetwork, Step
 from systolith.network.requantize import prove_thresholds
 
 BATCH = 64
+MOST_WRONG = 2_000
+"""Codes that differ and are kept with their places."""
 
 
 def prove(lowered: Lowered, network: IntegerNetwork) -> list[Equality]:
@@ -66,6 +68,17 @@ def _skeleton(step: Step) -> str:
     return " ".join([type(node).__name__, step.name, *(f"of {name}" for name in step.inputs), *geometry])
 
 
+@dataclass(frozen=True)
+class WrongCode:
+    """One code that differs: of which map and picture, where (channel, i, j or less), and both codes."""
+
+    name: str
+    image: int
+    place: tuple[int, ...]
+    expected: int
+    found: int
+
+
 @dataclass
 class Compared:
     """Counts over all pictures so far.
@@ -77,6 +90,7 @@ class Compared:
         classes: the same for the classes; (0, 0) where the network gives none.
         trained, integer: the class of each picture, by either network; empty where it gives none.
         first: the first difference, located, or "".
+        wrong: the first codes that differ.
     """
 
     images: int = 0
@@ -86,6 +100,7 @@ class Compared:
     trained: list[NDArray[np.int64]] = field(default_factory=list)
     integer: list[NDArray[np.int64]] = field(default_factory=list)
     first: str = ""
+    wrong: list[WrongCode] = field(default_factory=list)
 
     def equalities(self) -> list[Equality]:
         """All codes, logits, classes."""
@@ -236,6 +251,10 @@ def _compare_codes(
     different = int(unequal.count_nonzero())
     counted, before = total.codes.get(name, (0, 0))
     total.codes[name] = counted + expected.numel(), before + different
+    if different and (left := MOST_WRONG - len(total.wrong)):
+        for image, *at in unequal.nonzero()[:left].tolist():
+            codes = (int(codes[(image, *at)]) for codes in (expected, found))
+            total.wrong.append(WrongCode(name, total.images + image, tuple(at), *codes))
     if different and not total.first:
         index = [int(i) for i in unequal.nonzero()[0]]
         values = int(expected[tuple(index)]), int(found[tuple(index)])

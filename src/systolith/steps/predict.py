@@ -14,25 +14,29 @@ from systolith.steps.common import stored_network
 from systolith.store import load_model_file, model_path
 
 FLOAT = "float"
-Answer = Callable[[Any], NDArray[np.int64]]
-"""uint8 pictures, a tensor (N, C, H, W), to classes (N,)."""
+Answer = Callable[[Any], NDArray[Any]]
+"""uint8 pictures, a tensor (N, C, H, W), to the score of each class, (N, classes); the first largest wins."""
 
 
 def predictor(model: Any) -> tuple[Answer, int, Mapping[str, Any], str]:
-    """uint8 pictures to classes, how many there are, the run's metadata, and how it computes."""
+    """uint8 pictures to scores, how many classes there are, the run's metadata, and how it computes."""
     import torch
 
     from systolith.importers.loading import load_any
     from systolith.quant import quant_layers
-    from systolith.training.loop import predict
+    from systolith.training.loop import scores
 
     if isinstance(model, str) and integers_only(model_path(model)):
-        from systolith.network.execute import classify, plan
+        from systolith.network.execute import execute, plan
 
         network, run = stored_network(model)
         assert network is not None
         planned, shape = plan(network), network.values[network.input.name].shape
-        return _of_size(lambda part: classify(planned, part.numpy()), shape), network.classes, run, "integers"
+
+        def integers(part: Any) -> NDArray[Any]:
+            return np.concatenate([execute(planned, some).numpy() for some in part.split(planned.batch)])
+
+        return _of_size(integers, shape), network.classes, run, "integers"
     loaded = load_any(model)
     if len(loaded.size) != 2:
         raise BadInput(f"{model}: takes vectors, of which no data set is read")
@@ -42,7 +46,7 @@ def predictor(model: Any) -> tuple[Answer, int, Mapping[str, Any], str]:
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise BadInput(f"{model}: answers with other than a class, which an accuracy would be of")
     how = "quantized, fp32, codes first" if quant_layers(loaded.model) else FLOAT
-    answer = _of_size(lambda part: predict(loaded.model, part).numpy(), shape)
+    answer = _of_size(lambda part: scores(loaded.model, part).numpy(), shape)
     return answer, int(logits.shape[1]), loaded.run, how
 
 

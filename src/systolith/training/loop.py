@@ -61,14 +61,19 @@ class Interrupted(Exception):
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Class of each picture, int64 (N,): fp32, codes first."""
+def scores(model: nn.Module, images: Tensor) -> Tensor:
+    """What the model says of each picture, (N, classes): fp32, codes first."""
     batch = 25 if images.device.type == "cpu" else 500  # a CPU's caches hold the maps of a few pictures
     was_training = model.training
     model.eval()
-    classes = torch.cat([model(part).argmax(1) for part in images.split(batch)])
+    said = torch.cat([model(part) for part in images.split(batch)])
     model.train(was_training)
-    return classes
+    return said
+
+
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    """Class of each picture, int64 (N,)."""
+    return scores(model, images).argmax(1)
 
 
 def make_loss(

@@ -14,6 +14,7 @@ from systolith.array import Schedule, run_layer
 from systolith.flows.flow import Report
 from systolith.report.html.arrays import Layer, animation, clock_bars, histograms, timing, utilisations
 from systolith.report.html.chains import chain_of
+from systolith.report.html.codes import maps
 from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures
 from systolith.report.parts import Table
 
@@ -100,6 +101,7 @@ def _check(report: Any) -> Iterator[Figure]:
 def _verify(report: Any) -> Iterator[Any]:
     rows = [(name, f"{one.compared:,}", f"{one.different:,}") for name, one in report.layers.items()]
     yield Table(("layer", "codes compared", "different"), rows, ("codes compared", "different"))
+    yield from maps(report)
 
 
 def _grade(report: Any) -> Iterator[Figure]:
@@ -150,10 +152,10 @@ def _evaluate(report: Any) -> Iterator[Figure]:
     values = report.confusion.tolist()
     what = "A row holds the pictures of a class, a column what they are taken for."
     yield Heatmap("Confusion matrix", names, names, values, what, corner="is, taken for")
-    if report.wrong:
-        shown = [(_data_url(pixels), f"{names[is_]}, taken for {names[said]}") for pixels, is_, said in report.wrong]
+    if report.worst:
+        shown = [(_data_url(one.pixels), f"{one.label}, taken for {one.answer}") for one in report.worst]
         wrong = report.total - report.correct
-        yield Pictures(f"Wrong pictures: the first {len(shown)} of {wrong:,}", shown)
+        yield Pictures(f"The worst {len(shown)} of {wrong:,} wrong pictures", shown)
 
 
 def _train(report: Any) -> Iterator[Figure]:
