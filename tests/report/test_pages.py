@@ -66,7 +66,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, simulator: Find) -> dict[s
         "grade": grade(folder / "bundle", faults=400),
         "simulate": simulate(layer="features.24,features.27"),
         "cosim": cosim(layer="features.27", sim="icarus"),
-        "mutate": mutate(modules="ofifo", limit=4, proofs=False),
+        "mutate": mutate(modules="ofifo", limit=2, proofs=False),
         "evaluate": evaluate("vgg16-w4a4-s8", data=pictures),
         "train": train("smoke", pictures, folder / "trained", holdout=0, changes=["epochs=3", "batch=8"]),
     }

@@ -111,14 +111,16 @@ def mutate(request: MutateRequest) -> MutateReport:
         simulator = find_simulator(request.sim or subject.simulator)
         (Path(made) / "bench").mkdir()
         bench, vectors = subject.prepare(simulator, Path(made) / "bench")
-        bench.require(subject.folder)
         key = repr((simulator, request.proofs, request.timeout, vectors))
         log = None if request.out is None else Path(request.out) / "fates.jsonl"
 
         def progress(done: int) -> None:
             request.progress("mutants", done, len(every))
 
-        found = judge_all(every, subject.folder, bench.judge, log, key, request.jobs, progress)
+        def first() -> None:
+            bench.require(subject.folder)
+
+        found = judge_all(every, subject.folder, bench.judge, log, key, request.jobs, progress, first)
     judged = found if request.project is not None else tuple(_with_reason(one) for one in found)
     seconds = round(time.perf_counter() - begin, 1)
     survivors = _those(judged, "survived")

@@ -72,6 +72,7 @@ def judge_all(
     key: str = "",
     jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    first: Callable[[], None] = lambda: None,
 ) -> tuple[Judged, ...]:
     """The fate of each mutant, in their order.
 
@@ -83,6 +84,7 @@ def judge_all(
         key: what the fates depend on besides the sources, such as the testbench.
         jobs: mutants at a time.
         progress: called with how many are judged.
+        first: called before the first is judged, if any is left to judge.
 
     Raises:
         BadInput: the log is of other sources or another key, or what `judge` raises.
@@ -90,6 +92,8 @@ def judge_all(
     known = {} if log is None else _read(log, _digest(core, key))
     waiting = [mutant for mutant in every if mutant.name not in known]
     progress(len(every) - len(waiting))
+    if waiting:
+        first()
     pool = ThreadPoolExecutor(jobs)
     try:
         running = {pool.submit(_one, mutant, core, judge): mutant for mutant in waiting}
