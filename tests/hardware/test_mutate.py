@@ -24,6 +24,7 @@ def test_listed_mutants_are_spread_over_the_sources() -> None:
     assert lines[-1].split() == ["verdict", "10", "mutants"]
 
 
+@pytest.mark.slow
 def test_the_fates_are_kept_and_shown(icarus: Simulator, tmp_path: Path) -> None:
     given = ("mutate", "--modules", "ofifo", "--limit", "3", "--out", tmp_path / "out")
     value = one_object(call(*given, "--json"))

@@ -84,6 +84,7 @@ def test_a_testbench_judges_the_mutants_of_its_design(course: Path, icarus: Simu
     assert not list(course.glob("**/*.jsonl"))
 
 
+@pytest.mark.slow
 def test_what_would_reveal_a_survivor_is_named(course: Path, icarus: Simulator, tmp_path: Path) -> None:
     """All activations 0: nothing that the core does with them shows, but a random layer would show it."""
     entry = course / "core.toml"

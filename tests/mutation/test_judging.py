@@ -128,6 +128,7 @@ def test_the_fates_of_our_core(
     assert why in found.why
 
 
+@pytest.mark.slow
 def test_a_core_that_differs_by_itself_has_no_mutants(bench: Bench, tmp_path: Path) -> None:
     bench.require(RTL / "core")
     core = Path(shutil.copytree(RTL / "core", tmp_path / "core"))
