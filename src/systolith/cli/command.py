@@ -68,11 +68,12 @@ def verb(request: type, speaker: str = "systolith: ") -> Callable[[Callable[...,
 
         @functools.wraps(function)
         def command(**given: Any) -> None:
-            from systolith.report.html.page import require_page, write_page
             from systolith.report.screen import Bar, show
 
             as_json, html = given.pop("as_json"), given.pop("html")
             if html is not None:
+                from systolith.report.html.page import require_page, write_page
+
                 require_page(html)
             for name in both:
                 given[name] = _one(name, given.pop(f"{name}_argument"), given[name], every[name][2])

@@ -146,12 +146,13 @@ def _prover(
 ) -> Prover | None:
     """Proofs for the parameters that the testbench chooses; None, and a word about it, where there are none."""
     include = tuple(copy / one for one in (*project.include, "."))
-    sources: dict[str, Source] = {}
+    files = tuple(copy / one for one in dut.sources)
+    mappings = {repr(project.design(one.result.mapping)): one.result.mapping for one in trials}  # elaborated once each
     try:
-        for trial in trials:
-            top, given = dut_of(project, trial.result.mapping).only(project)
-            defines = project.design(trial.result.mapping).defines
-            files = tuple(copy / one for one in dut.sources)
+        sources: dict[str, Source] = {}
+        for mapping in mappings.values():
+            top, given = dut_of(project, mapping).only(project)
+            defines = project.design(mapping).defines
             sources[repr((top, given, defines))] = Source(files, top, given, include, defines)
         return prover(sources.values(), copy, place)
     except BadInput as error:

@@ -31,7 +31,6 @@ dump = { folder = "sim/dump" }        # or instead: what it writes, for `check`;
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -42,7 +41,7 @@ from systolith.formats import BadInput
 from systolith.projects.filelist import Named, read_list, spelled
 from systolith.rtl.compiling import LANGUAGES, Design
 from systolith.vectors import Layout, find_layout
-from systolith.vectors.layout_file import layout_from
+from systolith.vectors.layout_file import layout_from, read_toml
 
 SIZES = (
     *("rows", "cols", "act_bits", "weight_bits", "psum_bits", "itiles", "otiles", "kijs", "nijs", "onijs"),
@@ -163,14 +162,7 @@ def read_project(path: Path) -> Project:
     """
     if path.is_dir():
         path = path / "core.toml"
-    try:
-        entry = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such project file; `systolith project new` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not TOML: {error}") from None
+    entry = read_toml(path, "no such project file; `systolith project new` writes one")
     top = _table(f"{path}", entry, _TOP)
     rtl = _table(f"{path}: [rtl]", top.get("rtl", {}), _RTL)
     run = _table(f"{path}: [simulator]", top.get("simulator", {}), _SIMULATOR)

@@ -40,15 +40,19 @@ def find_layout(name: str) -> Layout:
 
 def read_layout(path: Path) -> Layout:
     """The layout in a TOML file; `BadInput` names the file, the entry and what is wrong with it."""
+    return layout_from(read_toml(path, "no such layout file"), str(path))
+
+
+def read_toml(path: Path, missing: str) -> dict[str, Any]:
+    """The values of a TOML file; `BadInput` where it cannot be read, which says `missing` where it is not there."""
     try:
-        entry = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such layout file") from None
+        raise BadInput(f"{path}: {missing}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path}: not TOML: {error}") from None
-    return layout_from(entry, str(path))
 
 
 def layout_from(entry: Any, where: str) -> Layout:

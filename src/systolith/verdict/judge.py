@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,13 +56,20 @@ class WrongMap:
         name: of the golden file.
         level: in words, as of `Level`.
         wrong: bool (lines,).
-        words: the first wrong words, by line, explained down to their products.
+        lines: of the first wrong words, which are to be explained.
+        explain: says of a line what it should be, down to its products; takes its time.
     """
 
     name: str
     level: str
     wrong: NDArray[np.bool_]
-    words: tuple[tuple[int, str], ...]
+    lines: tuple[int, ...]
+    explain: Callable[[int], str]
+
+    @property
+    def words(self) -> tuple[tuple[int, str], ...]:
+        """The lines, explained."""
+        return tuple((line, self.explain(line)) for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -184,13 +191,16 @@ def judge(result: ArrayResult, layout: Layout, against: Path, how: How | None = 
 def _maps(
     result: ArrayResult, layout: Layout, dumps: list[Dump], right: list[NDArray[np.bool_]], names: dict[str, str]
 ) -> tuple[WrongMap, ...]:
-    """Where each file differs; of all wrong words the first `_EXPLAINED` are explained."""
+    """Where each file differs; of all wrong words the first `_EXPLAINED` are to be explained."""
     found, left = [], _EXPLAINED
     for dump, ok in zip(dumps, right, strict=True):
-        lines = np.flatnonzero(~ok & ~dump.missing)[:left].tolist()
+        lines = tuple(np.flatnonzero(~ok & ~dump.missing)[:left].tolist())
         left -= len(lines)
-        words = tuple((line, _first(result, layout, _Wrong(dump, line, _lane(dump, line)))) for line in lines)
-        found.append(WrongMap(dump.golden.name, names[dump.level], ~ok, words))
+
+        def explain(line: int, dump: Dump = dump) -> str:
+            return _first(result, layout, _Wrong(dump, line, _lane(dump, line)))
+
+        found.append(WrongMap(dump.golden.name, names[dump.level], ~ok, lines, explain))
     return tuple(found)
 
 

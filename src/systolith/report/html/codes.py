@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from systolith.network import Conv, IntegerNetwork
 from systolith.network.graph import Linear
 from systolith.network.reference import run
-from systolith.report.html.figures import Heatmap
+from systolith.report.html.figures import Heatmap, buckets
 from systolith.steps.common import as_conv
 
 MOST_LAYERS, MOST_CHANNELS, MOST_COLUMNS, MOST_TOLD = 4, 40, 40, 6
@@ -29,12 +29,10 @@ def maps(report: Any) -> Iterator[Heatmap]:
 def _map(report: Any, name: str, wrong: Sequence[Any]) -> Heatmap:
     network: IntegerNetwork = report.integers
     width = (*network.values[name].shape, 1, 1)[2]
-    positions = int(np.prod(network.values[name].shape[1:]))
-    size = -(-positions // MOST_COLUMNS)
+    size, cols = buckets(int(np.prod(network.values[name].shape[1:])), MOST_COLUMNS)
     taken = _taken(network, name, report.pixels[wrong[0].image])
     channels = sorted({one.place[0] for one in wrong})
-    starts = range(0, positions, size)
-    values = [[0.0] * len(starts) for _ in channels[:MOST_CHANNELS]]
+    values = [[0.0] * len(cols) for _ in channels[:MOST_CHANNELS]]
     details: dict[tuple[int, int], str] = {}
 
     def cell(one: Any) -> tuple[int, int]:
@@ -51,7 +49,6 @@ def _map(report: Any, name: str, wrong: Sequence[Any]) -> Heatmap:
     some = "" if len(report.wrong) == report.different else f"Of the first {len(report.wrong):,} that differ. "
     some += "" if len(channels) <= MOST_CHANNELS else f"{len(channels) - MOST_CHANNELS:,} more channels differ. "
     what = f"{some}Wrong codes of all pictures, by position in the map; choose some to see them, down to products."
-    cols = [str(start) if size == 1 else f"{start}.." for start in starts]
     rows = [f"channel {channel}" for channel in channels[:MOST_CHANNELS]]
     return Heatmap(f"Where codes of {name} differ", rows, cols, values, what, "", "channel, position", True, details)
 

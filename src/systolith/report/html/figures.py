@@ -123,4 +123,10 @@ class Animation:
     layers: Sequence[Mapping[str, Any]]
 
 
+def buckets(count: int, most: int) -> tuple[int, list[str]]:
+    """How many of `count` places share a column of a map, that has at most `most`, and what the columns are called."""
+    size = -(-count // most)
+    return size, [str(start) if size == 1 else f"{start}.." for start in range(0, count, size)]
+
+
 Figure = Chain | Heatmap | Bars | Curves | Pictures | Drawing | Animation

@@ -12,13 +12,13 @@ import numpy as np
 
 from systolith.array import Schedule, run_layer
 from systolith.flows.flow import Report
+from systolith.mutation.run import FATES
 from systolith.report.html.arrays import Layer, animation, clock_bars, histograms, timing, utilisations
 from systolith.report.html.chains import chain_of
 from systolith.report.html.codes import maps
-from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures
+from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures, buckets
 from systolith.report.parts import Table
 
-FATES = ("killed", "survived", "equivalent", "uncompiled")
 _MOST_BUCKETS = 40
 
 
@@ -67,21 +67,20 @@ def _check(report: Any) -> Iterator[Figure]:
         files = [one for one in report.maps if one.level == level]
         if not any(one.wrong.any() for one in files):
             continue
-        longest = max(len(one.wrong) for one in files)
-        size = -(-longest // _MOST_BUCKETS)
-        starts = range(0, longest, size)
+        size, cols = buckets(max(len(one.wrong) for one in files), _MOST_BUCKETS)
         values, details = [], {}
         for r, one in enumerate(files):
             counts: list[float | None] = []
-            for c, start in enumerate(starts):
+            words = one.words
+            for c in range(len(cols)):
+                start = c * size
                 part = one.wrong[start : start + size]
                 counts.append(float(part.sum()) if len(part) else None)
-                told = [text for line, text in one.words if start <= line < start + size]
+                told = [text for line, text in words if start <= line < start + size]
                 if part.any():
                     more = int(part.sum()) - len(told)
                     details[r, c] = "\n\n".join([*told, *([f"{more:,} more here"] if more else [])])
             values.append(counts)
-        cols = [str(start) if size == 1 else f"{start}.." for start in starts]
         what = (
             "Wrong words of a file, by the word's number in it; choose one to see what it should be, down to products."
         )

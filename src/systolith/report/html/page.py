@@ -83,7 +83,7 @@ def _named(part: Part | Figure) -> tuple[str, Part | Figure]:
 
 
 def _joined(text: Sequence[Part]) -> list[Part]:
-    """Lines that stand together as one text; the verdict stands above them all, once."""
+    """Lines that stand together as one text."""
     found: list[Part] = []
     for is_line, group in groupby(text, lambda part: isinstance(part, str)):
         parts = list(group)
