@@ -15,7 +15,7 @@ test: lint
 test-slow: $(READY)
 	$(BIN)/pytest -m slow -n auto --maxprocesses 2 --dist worksteal
 
-# Every mutant of eight of the core's modules, 10 minutes on two processors; interrupted, it goes on.
+# Every mutant of nine of the core's modules, most of an hour on two processors; interrupted, it goes on.
 mutate: $(READY)
 	$(BIN)/systolith mutate --out build/mutate
 

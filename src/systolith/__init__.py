@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from systolith.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from systolith.array import ArraySpec, clocks, run_layer
+    from systolith.array import ArraySpec, run_layer
     from systolith.flows.check import check
     from systolith.flows.convert import convert
     from systolith.flows.evaluate import evaluate
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from systolith.projects.bus import BundleBus
     from systolith.quant import calibrate
     from systolith.report.html.page import write_page
+    from systolith.timing import clocks
     from systolith.vectors import Layout, find_layout, read_bundle, verify_bundle, write_bundle
 
 __all__ = [
@@ -99,7 +100,7 @@ _HOMES = {
     "Layout": "vectors",
     "Network": "network:IntegerNetwork",
     "calibrate": "quant",
-    "clocks": "array",
+    "clocks": "timing",
     "cosim": "hardware.cosim",
     "find_layout": "vectors",
     "load": "models:load_pretrained",

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from naive import is_made
 
 from conftest import INT4, UINT4, layers
-from systolith.array import ArraySpec, Mapping, Schedule, clocks
-from systolith.array.account import Port, Split, split, traffic
+from systolith.array import ArraySpec, Mapping
 from systolith.formats import BadInput
 from systolith.network import Conv
+from systolith.timing import Schedule, clocks
+from systolith.timing.account import Port, Split, split, traffic
 
 
 @given(layers())

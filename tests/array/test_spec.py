@@ -27,7 +27,9 @@ def test_sizes() -> None:
         ({"act_bits": 0}, "act_bits 0: expected 1 to 16"),
         ({"weight_bits": 17}, "weight_bits 17: expected 1 to 16"),
         ({"psum_bits": 1}, "psum_bits 1: expected 2 to 48"),
-        ({"dataflow": "os"}, "dataflow 'os': expected 'ws'"),
+        ({"dataflow": "is"}, "dataflow 'is': expected ws .weight stationary. or os .output stationary."),
+        ({"simd": 3}, "simd 3: expected 1, 2, 4 or 8 codes in a lane of 4 bits"),
+        ({"simd": 8}, "simd 8: expected 1, 2, 4 or 8 codes in a lane of 4 bits, evenly"),
         ({"overflow": "ignore"}, "overflow 'ignore': expected one of error, wrap, saturate"),
     ],
 )

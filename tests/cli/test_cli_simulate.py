@@ -48,7 +48,7 @@ def test_every_layer_and_schedule_is_predicted() -> None:
         for layer in found["layers"]:
             assert layer["clocks"] == sum(layer["split"].values())
             assert layer["utilisation"] == layer["macs"] / (64 * layer["clocks"])
-    assert whole["schedule"] == {"useful": False, "drained": True}
+    assert (whole["schedule"]["schedule"], whole["schedule"]["drained"]) == ("whole", True)
     by_name = {layer["name"]: layer for layer in whole["layers"]}
     assert by_name["features.27"]["clocks"] == 9 * (8 + 1 + 36 + 14)
     assert by_name["features.27"]["split"]["drain"] == 9 * 14
@@ -102,7 +102,7 @@ def test_shares_sum_to_a_hundred() -> None:
 def test_a_difference_is_exit_code_1_and_located() -> None:
     """The closed form with another turnaround than the machine's."""
     planted = (
-        "from systolith.array import timing, observation\n"
+        "from systolith.timing import schedule as timing, observation\n"
         "rules = timing.contract\n"
         "run = observation.machine\n"
         "observation.machine = lambda m, a, s, r: run(m, a, s, rules(m.spec))\n"
@@ -121,7 +121,14 @@ def test_a_difference_is_exit_code_1_and_located() -> None:
     ("said", "options"),
     [
         ("no layer 'features.99'", ("--layer", "features.99")),
-        ("--schedule 'half': expected useful or whole", ("--schedule", "half")),
+        ("'half': expected useful, whole, double, packed, packed-double, os or auto", ("--schedule", "half")),
+        ("--least 'energy': expected clocks or traffic", ("--schedule", "auto", "--least", "energy")),
+        ("--drained: expected useful, whole or packed, found --schedule os", ("--schedule", "os", "--drained")),
+        ("--drained: expected a schedule by its name with it, found auto", ("--schedule", "auto", "--drained")),
+        ("--batch 0: expected 1 to 1024 pictures", ("--batch", "0")),
+        ("act bandwidth 0: expected at least 1 bit a clock", ("--act-bandwidth", "0")),
+        ("latency -1: expected 0 to 10,000 clocks", ("--latency", "-1")),
+        ("simd 3: expected 1, 2, 4 or 8 codes in a lane of 4 bits", ("--simd", "3")),
         ("expected one model, found a and --model b", ("a", "--model", "b")),
         ("expected a name that ends in .svg or .png", ("--plot", "clocks.pdf")),
         ("--no-values takes no picture: it goes without --image", ("--no-values", "--image", "x.png")),

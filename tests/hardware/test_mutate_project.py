@@ -57,7 +57,7 @@ def test_the_design_is_all_that_is_not_the_testbench(course: Path, tmp_path: Pat
     assert found.tops == (("pe", {"N": 4}),)
     assert found.text == ("SCALE",)
     _, ours = dut(_started(tmp_path))
-    assert len(ours.sources) == 13
+    assert len(ours.sources) == 14
     ((top, sizes),) = ours.tops
     assert top == "core"
     assert sizes["ROWS"] == sizes["COLS"] == 8

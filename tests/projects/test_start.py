@@ -18,6 +18,9 @@ from systolith.projects.bus import cocotb_runner
 from systolith.projects.testbench import read_testbench
 from systolith.rtl.simulators import SIMULATORS
 
+# Of a processing element, and what it is not.
+PRODUCT, SUM = "* PRODUCT'($signed(factor", "+ PRODUCT'($signed(factor"
+
 
 @pytest.mark.parametrize("sim", SIMULATORS)
 def test_a_start_passes_with_layers_of_a_network_and_made_up_ones(sim: str, tmp_path: Path, simulator: Find) -> None:
@@ -38,8 +41,8 @@ def test_a_bug_in_the_copy_is_found_and_no_layout_excuses_it(tmp_path: Path, sim
     project_start(tmp_path / "mine")
     tile = tmp_path / "mine" / "rtl" / "mac_tile.sv"
     text = tile.read_text()
-    assert "PRODUCT'(act) * PRODUCT'(weight)" in text
-    tile.write_text(text.replace("PRODUCT'(act) * PRODUCT'(weight)", "PRODUCT'(act) + PRODUCT'(weight)"))
+    assert PRODUCT in text
+    tile.write_text(text.replace(PRODUCT, SUM))
     report = cosim(project=tmp_path / "mine", sim="icarus")
     assert not report.holds
     assert report.runs[0].end == "failed"
@@ -63,9 +66,7 @@ def test_the_cocotb_test_of_the_start_passes_and_sees_a_wrong_word(
     cocotb_runner(sim, sources, "core", sizes, "test_core", folder)
     if sim == "icarus":  # the same with a product that is a sum
         tile = folder / "rtl" / "mac_tile.sv"
-        tile.write_text(
-            tile.read_text().replace("PRODUCT'(act) * PRODUCT'(weight)", "PRODUCT'(act) + PRODUCT'(weight)")
-        )
+        tile.write_text(tile.read_text().replace(PRODUCT, SUM))
         with pytest.raises(RuntimeError, match="cocotb tests of test_core failed"):
             cocotb_runner(sim, sources, "core", sizes, "test_core", folder)
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from conftest import INT4, UINT4
-from systolith.array import ArraySpec, Schedule, contract, run_layer
+from systolith.array import ArraySpec, run_layer
 from systolith.formats import BadInput
 from systolith.network import Conv
 from systolith.report.diagram import draw, read_rows, write_diagram
 from systolith.rtl.layer import run_on
 from systolith.rtl.simulators import Simulator
+from systolith.timing import Schedule, contract
 
 
 def test_what_the_core_did_clock_by_clock(icarus: Simulator, models: Path, tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ import pytest
 from cli.calling import call, refuse
 from conftest import Find
 from report.browsing import NARROW, WIDE, complaints, open_page, screenshot, started, violations, wide
-from systolith.array import ArraySpec, Mapping, Schedule
-from systolith.array.machine import REGISTERS, machine
-from systolith.array.timing import utilisation
+from systolith.array import ArraySpec, Mapping
 from systolith.equality import Equality
 from systolith.flows.check import check
 from systolith.flows.evaluate import evaluate
@@ -33,6 +31,9 @@ from systolith.network import Conv
 from systolith.report.html.arrays import animation, timing, worked
 from systolith.report.html.page import page, write_page
 from systolith.store import ASSETS
+from systolith.timing import Schedule
+from systolith.timing.machine import REGISTERS, machine
+from systolith.timing.schedule import utilisation
 
 VERBS = ("run", "verify", "check", "grade", "simulate", "cosim", "mutate", "evaluate", "train")
 
@@ -120,7 +121,7 @@ def test_the_animation_shows_the_machines_values(reports: dict[str, Report], bro
         "const s = arguments[0].querySelector('.layer'); s.value = '1'; s.dispatchEvent(new Event('change'))", home
     )
     row = report.rows[1]
-    block = next(machine(row.mapping, row.act, report.schedule, block=1 << 20, trace=True))
+    block = next(machine(row.mapping, row.act, row.choice.schedule, block=1 << 20, trace=True))
     rng = np.random.default_rng(3)
     for at in sorted(rng.integers(12, 90, 3).tolist()):
         move = "const c = arguments[0].querySelector('.clock'); c.value = arguments[1]; "
@@ -208,7 +209,7 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path, reports: dict[str,
     conv = Conv.of(rng.integers(-8, 8, (4, 4, 3, 3)), name=evil, padding=1)
     mapping, act = Mapping(conv, ArraySpec(4, 4, 4, 4, 16), 4, 4), rng.integers(0, 16, (4, 4, 4))
     report: Any = reports["simulate"]
-    row = replace(report.rows[0], mapping=mapping, act=act)
+    row = replace(report.rows[0], choice=replace(report.rows[0].choice, mapping=mapping), act=act)
     wrong = Equality(evil, 4, 1, evil)
     hostile = replace(report, rows=(row,), equalities=(wrong,), holds=False, verdict=evil, notes=(evil,), model=evil)
     path = tmp_path / "a \"page\" of 'quotes' & <signs>.html"
@@ -240,13 +241,13 @@ def test_a_big_array_is_shown_in_part_and_a_long_layer_from_its_beginning() -> N
     rng = np.random.default_rng(1)
     conv = Conv.of(rng.integers(-8, 8, (24, 20, 3, 3)), name="big", padding=1)
     mapping, act = Mapping(conv, ArraySpec(20, 24, 4, 4, 16), 32, 32), rng.integers(0, 16, (20, 32, 32))
-    made = animation([("big", mapping, act)] * 40, Schedule(useful=True))
+    made = animation([("big", mapping, act, Schedule())] * 40)
     assert "Rows and columns 0 to 15 of 20x24 are shown." in made.note
     assert len(made.layers) == 40
     first = made.layers[0]
     assert (first["rows"], first["cols"], first["clocks"]) == (16, 16, 24)
     assert len(first["psum"]) == 16 * 16 * 24
-    assert "big on 20x24: the first 72 clocks" in timing("big", mapping, act, Schedule(useful=True)).svg
+    assert "big on 20x24: the first 72 clocks" in timing(("big", mapping, act, Schedule())).svg
 
 
 def test_every_product_of_the_layer_is_some_processing_elements() -> None:
@@ -257,6 +258,8 @@ def test_every_product_of_the_layer_is_some_processing_elements() -> None:
         assert int(worked(mapping).sum()) == mapping.macs
         clocks = Schedule(useful=True).clocks(mapping)
         assert utilisation(mapping, clocks) == worked(mapping).sum() / (16 * clocks)
+        for packed in (replace(mapping, packed=True), replace(mapping, spec=replace(mapping.spec, dataflow="os"))):
+            assert int(worked(packed).sum()) == mapping.macs
 
 
 def test_any_command_writes_its_page(tmp_path: Path) -> None:

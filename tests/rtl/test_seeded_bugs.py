@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import Find
-from systolith.array import ArrayResult, ArraySpec, Schedule, run_layer
+from systolith.array import ArrayResult, ArraySpec, run_layer
 from systolith.formats import IntFormat
 from systolith.network import Conv
 from systolith.network.requantize import FixedPoint, Thresholds
@@ -17,25 +17,31 @@ from systolith.rtl import simulators
 from systolith.rtl.layer import explain, parameters, run_on, shared
 from systolith.rtl.simulators import Simulator
 from systolith.rtl.stress import trials
+from systolith.timing import Schedule
 
 # Where it is, what is right there, what stands there instead, and what differs first.
 BUGS = {
     "adds instead of multiplying": (
         "mac_tile",
-        "PRODUCT'(act) * PRODUCT'(weight)",
-        "PRODUCT'(act) + PRODUCT'(weight)",
+        "* PRODUCT'($signed(factor",
+        "+ PRODUCT'($signed(factor",
         "psum",
     ),
-    "subtracts": ("mac_tile", "SUM'($signed(north_psum)) + SUM", "SUM'($signed(north_psum)) - SUM", "psum"),
-    "activation always unsigned": ("mac_tile", "{act_signed & west_code[ACT_BITS-1]", "{1'b0", "psum"),
+    "subtracts": ("mac_tile", "SUM'($signed(addend)) + SUM", "SUM'($signed(addend)) - SUM", "psum"),
+    "activation always unsigned": ("mac_tile", "{act_signed & west_code[", "{1'b0 & west_code[", "psum"),
     "weight unsigned": (
         "mac_tile",
-        "PRODUCT'(act) * PRODUCT'(weight)",
-        "PRODUCT'(act) * $signed({1'b0, weight})",
+        "PRODUCT'($signed(factor[n*WEIGHT_BITS+:WEIGHT_BITS]))",
+        "PRODUCT'(factor[n*WEIGHT_BITS+:WEIGHT_BITS])",
         "psum",
     ),
-    "psum not extended": ("mac_tile", "SUM'($signed(north_psum))", "SUM'(north_psum)", "psum"),
-    "weight replaced by later beats": ("mac_tile", "if (west_load && !loaded)", "if (west_load)", "psum"),
+    "psum not extended": ("mac_tile", "SUM'($signed(addend))", "SUM'(addend)", "psum"),
+    "weight replaced by later beats": (
+        "mac_tile",
+        "loaded <= (loaded || west_load) && !west_stream",
+        "loaded <= 1'b0",
+        "psum",
+    ),
     "load beat passed on": ("mac_tile", "east_load <= west_load && loaded", "east_load <= west_load", "psum"),
     "weight kept for ever": ("mac_tile", "(loaded || west_load) && !west_stream", "loaded || west_load", "psum"),
     "saturates too late": (
@@ -45,7 +51,7 @@ BUGS = {
         "psum",
     ),
     "saturates to the wrong side": ("fit", "most = value[WIDE-1] ?", "most = !value[WIDE-1] ?", "psum"),
-    "skew of one": ("l0", "way[(r-1)*(CODE_BITS+2)+:CODE_BITS+2]", "way[0+:CODE_BITS+2]", "psum"),
+    "skew of one": ("l0", "way[(n-1)*LANE+:LANE]", "way[0+:LANE]", "psum"),
     "rows upside down": ("mac_array", "west_code[r*CODE_BITS+:", "west_code[(ROWS-1-r)*CODE_BITS+:", "psum"),
     "columns reversed": ("mac_row", "north_psum[c*PSUM_BITS+:", "north_psum[(COLS-1-c)*PSUM_BITS+:", "psum"),
     "queue of another width": (
@@ -59,19 +65,14 @@ BUGS = {
     "accumulator not cleared": ("sfp_lane", "fresh ? '0 :", "1'b0 ? '0 :", "output"),
     "accumulator of a neighbour": ("sfp", ".held(held[c*PSUM_BITS+:", ".held(held[(COLS-1-c)*PSUM_BITS+:", "output"),
     "written a place early": ("sfp", "write_at <= onij", "write_at <= onij - 1'b1", "output"),
-    "output of the wrong pass": (
-        "walk",
-        "assign last = tile_end && kj_end && ki_end",
-        "assign last = kj_end && ki_end",
-        "psum",
-    ),
+    "output of the wrong pass": ("sfp", "valid && needed && last", "valid && needed && first", "output"),
     "ReLU turned round": ("sfp_lane", "total < 0 ? '0 : total", "total > 0 ? '0 : total", "relu"),
     "threshold above instead of at": ("sfp_lane", "turned >= $signed(store", "turned > $signed(store", "code"),
     "sign of the gain forgotten": ("sfp_lane", "store[0] ? -wide : wide", "store[0] ? wide : wide", "code"),
     "thresholds of oc_tile 0": ("sfp_lane", "store <= stores[oc_tile]", "store <= stores[0]", "code"),
     "logical shift": ("sfp_lane", "+ WIDE'(b)) >>> s", "+ WIDE'(b)) >> s", "code"),
     "no lower clamp": ("sfp_lane", "scaled < 0 ? '0 : scaled > most", "scaled > most", "code"),
-    "input tiles of a dense layer": ("walk", "ic_tile = first_tile + past", "ic_tile = past", "psum"),
+    "input tiles of a dense layer": ("core", "common = AT'(range_reading[31:0]) + at", "common = at", "psum"),
     "input tiles of another oc_tile": (
         "core",
         "range_reading = ranges[TILE_AT'(tile_in)]",
@@ -84,13 +85,29 @@ BUGS = {
         "range_placing = ranges[0]",
         "words",
     ),
-    "row of the padded map": ("walk", "32'(oi) * 32'(out_w)", "32'(oi) * 32'(padded_w)", "output"),
-    "stride along the wrong axis": ("walk", "i <= useful ? i + stride_h", "i <= useful ? i + stride_w", "psum"),
-    "dilation along the wrong axis": ("walk", "next_kj * dilation_w", "next_kj * dilation_h", "psum"),
-    "walk without restart": ("walk", "    if (restart) begin", "    if (1'b0) begin", "words"),
-    "a weight beat short": ("core", "LOAD: if (count == 16'(COLS - 1))", "LOAD: if (count == 16'(COLS - 2))", "psum"),
-    "no turnaround": ("core", "state <= GAP", "state <= STREAM", "psum"),
-    "weights of the pass before": ("core", "weight_next <= weight_next + 1'b1", "weight_next <= weight_next", "psum"),
+    "row of the padded map": ("walk", "row_at <= row_at + row_step", "row_at <= row_at + col_step", "psum"),
+    "stride along the wrong axis": ("walk", "want <= row_at + row_step", "want <= row_at + col_step", "psum"),
+    "dilation along the wrong axis": ("taps", "(slot_over ? kj_unit : '0)", "(slot_over ? ki_unit : '0)", "psum"),
+    "walk without restart": ("walk", "    if (restart || step_pass) begin", "    if (step_pass) begin", "words"),
+    "a weight beat short": ("core", "(doubled ? ROWS : COLS)", "(doubled ? ROWS : COLS - 1)", "psum"),
+    "no turnaround": ("core", "state <= doubled ? STREAM : GAP", "state <= STREAM", "psum"),
+    "weights of the pass before": ("core", "weight_begin : weight_next + 1'b1", "weight_begin : weight_next", "psum"),
+}
+
+# Those that a schedule of its own is needed for, to be found by layers in all of them.
+IN_SCHEDULES = {
+    "shadow replaced by later weights": ("mac_tile", "if (north_load && !keeps) shadow", "if (north_load) shadow"),
+    "shadow taken a beat late": ("mac_tile", "resident = west_fresh ? shadow : weight", "resident = weight"),
+    "sum that goes on": ("mac_tile", "west_fresh ? '0 : acc", "acc"),
+    "rows above pass through for too long": ("mac_array", "left > COUNT'(ROWS - r)", "left != 0"),
+    "a weight for all codes of a lane": ("mac_tile", "factor[n*WEIGHT_BITS+:", "factor[0+:"),
+    "rows all alike": ("core", "begins <= {AT'(row_in[64+:32])", "begins <= {AT'(row_in[0+:32])"),
+    "rows beyond the end": ("core", "taken ? given : '0", "given"),
+    "weights of the next oc_tile": ("core", "again ? weight_begin", "1'b0 ? weight_begin"),
+    "no waiting for a memory": ("core", "act_take = act_ask && act_give && (", "act_take = act_ask && ("),
+    "weights before the first position": ("core", "(begun || act_take)", "1'b1"),
+    "the next pass too early": ("core", ">= COUNT'(LEAST - 1)", ">= COUNT'(0)"),
+    "pictures on top of one another": ("walk", "want <= map_at + map_step", "want <= map_at"),
 }
 
 
@@ -190,9 +207,28 @@ def test_made_up_layers_find_it_too(bug: str, icarus: Simulator, models: Path, t
     path.write_text(path.read_text().replace(right, wrong))
     spec = ArraySpec(3, 4, psum_bits=8, overflow="wrap")
     every = list(trials(spec, 32, 0))
-    given = shared(parameters(trial.result.mapping, 4) for trial in every)
+    given = shared(parameters(trial.result.mapping, trial.schedule, 4) for trial in every)
     for trial in every:
         what = trial.schedule, trial.requantize, 4
         if not run_on(icarus, trial.result, tmp_path, *what, models, core, given).holds:
             return
     pytest.fail("not found")
+
+
+@pytest.mark.parametrize("bug", IN_SCHEDULES)
+def test_layers_in_all_schedules_find_it(bug: str, icarus: Simulator, models: Path, tmp_path: Path) -> None:
+    """What `cosim --random 90 --simd 2` runs, on the array where the bug shows."""
+    name, right, wrong = IN_SCHEDULES[bug]
+    core = tmp_path / "core"
+    shutil.copytree(simulators.RTL / "core", core)
+    path = core / f"{name}.sv"
+    assert path.read_text().count(right) == 1
+    path.write_text(path.read_text().replace(right, wrong))
+    spec = ArraySpec(*((1, 1) if bug == "the next pass too early" else (3, 4)), psum_bits=8, simd=2)
+    every = list(trials(spec, 90, 0))
+    given = shared(parameters(trial.result.mapping, trial.schedule, 4) for trial in every)
+    for trial in every:
+        what = trial.schedule, trial.requantize, 4
+        if not run_on(icarus, trial.result, tmp_path, *what, models, core, given).holds:
+            return
+    pytest.fail(f"no layer finds it: {bug}")

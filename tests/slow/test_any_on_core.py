@@ -16,7 +16,7 @@ from conftest import Find
 from frontends.any_models import AnyNet
 from frontends.random_models import noise, require_equal, scramble
 from frontends.test_lowering_any import ACTIVATIONS, OUTPUTS, PADS, UPSAMPLED, Prelu, conv, model_of, stem
-from systolith.array import ArraySpec, Schedule
+from systolith.array import ArraySpec
 from systolith.exports.onnx import save_onnx
 from systolith.frontends.lowering import lower
 from systolith.network import IntegerNetwork
@@ -74,8 +74,8 @@ def on_core(network: IntegerNetwork, pixels: np.ndarray, simulator: Any, models:
     names = [name for name, node in network.layers.items() if isinstance(node, Conv)]
     planned = plan(network, names, ArraySpec(4, 4), auto=True, widen=True)
     expected = run(network, pixels[None], *(step.name for step in network.steps))
-    ran = run_network(simulator, network, pixels, expected, planned, folder, Schedule(), models)
-    layers = [one for one in ran if not isinstance(one, int)]
+    ran = run_network(simulator, network, pixels[None], expected, planned, folder, models)
+    layers = [one for one in ran if not isinstance(one, tuple)]
     assert [one.planned.name for one in layers] == names
     for one in layers:
         assert one.holds, (one.planned.name, one.outcome, one.equal)

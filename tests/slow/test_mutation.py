@@ -14,6 +14,6 @@ def test_no_mutant_survives(icarus: Simulator) -> None:
     value = one_object(call("mutate", "--limit", "90", "--json"))
     assert value["survivors"] == []
     assert value["mutants"] == 90
-    assert len(value["modules"]) == 8
+    assert len(value["modules"]) == 9
     counts = value["modules"].values()
     assert sum(count["killed"] for count in counts) >= 60

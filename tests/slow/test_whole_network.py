@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from systolith.array import ArraySpec, Mapping, Schedule, observe, run_layer
+from systolith.array import ArraySpec, Mapping, run_layer
 from systolith.frontends.torch import recover
 from systolith.models import Vgg16, load_pretrained
 from systolith.network import Conv
@@ -17,6 +17,7 @@ from systolith.requests.option import quiet
 from systolith.requests.shared import Array
 from systolith.steps.layers import layers_of
 from systolith.store import ASSETS
+from systolith.timing import Schedule, observe
 from systolith.vectors import verify_bundle, write_bundle
 
 pytestmark = pytest.mark.slow

@@ -21,13 +21,13 @@ OUT_AXES = ("oc", "oi", "oj")
 
 @dataclass(frozen=True, eq=False)
 class ArrayResult:
-    """What the array computed for one input.
+    """What the array computed for one input, or for a batch of them.
 
     Attributes:
         mapping: the layer on the array.
-        act: activation codes (C, H, W), unpadded.
+        act: activation codes (C, H, W), of a batch (picture, C, H, W), unpadded.
         psum: (ic_tile, oc_tile, kij, nij, col).
-        out: int64 (O, OH, OW), before ReLU.
+        out: int64 (O, OH, OW), of a batch (picture, O, OH, OW), before ReLU.
     """
 
     mapping: Mapping
@@ -37,37 +37,50 @@ class ArrayResult:
 
     def check(self) -> Equality:
         """The array's outputs against a direct integer convolution, element by element."""
-        direct = conv2d(self.mapping.conv, self.act[None])[0]
-        return compare("array outputs = direct integer convolution", direct, self.out, OUT_AXES)
+        if self.act.ndim == 4:
+            axes: tuple[str, ...] = ("picture", *OUT_AXES)
+            direct = conv2d(self.mapping.conv, self.act)
+        else:
+            axes, direct = OUT_AXES, conv2d(self.mapping.conv, self.act[None])[0]
+        return compare("array outputs = direct integer convolution", direct, self.out, axes)
 
     def check_psums(self) -> Equality:
         """Every psum, padding ring and empty lanes included, against integer products, one input channel at a time.
 
         This goes the other way than `psums.py`: from the untiled weights, in int64, without a GEMM.
         """
-        mapping, (top, bottom, left, right) = self.mapping, self.mapping.conv.pads
-        conv, spec = mapping.conv, mapping.spec
+        mapping, conv, spec = self.mapping, self.mapping.conv, self.mapping.spec
         lanes = mapping.oc_tiles * spec.cols
-        padded = np.pad(self.act.astype(np.int64), ((0, 0), (top, bottom), (left, right)))
-        kernels = np.zeros((conv.in_channels, lanes, mapping.kijs), dtype=np.int64)
+        padded = mapping.padded(self.act.astype(np.int64), conv.in_channels)
+        kernels = np.zeros((conv.in_channels, lanes, mapping.taps), dtype=np.int64)
         kernels[:, : conv.out_channels] = conv.dense.reshape(*conv.dense.shape[:2], -1).swapaxes(0, 1)
         direct = np.zeros((mapping.ic_tiles, lanes, mapping.kijs, mapping.nijs), dtype=np.int64)
-        for ic in range(conv.in_channels):
-            direct[ic // spec.rows] += np.multiply.outer(kernels[ic], padded[ic].reshape(-1))
+        if mapping.flat is None:
+            for ic in range(conv.in_channels):
+                direct[ic // mapping.lanes] += np.multiply.outer(kernels[ic], padded[ic])
+        else:
+            flat, positions = mapping.flat, mapping.positions()
+            for oc_tile, band in enumerate(flat.band):
+                mine = slice(oc_tile * spec.cols, (oc_tile + 1) * spec.cols)
+                for at, (ic, kij) in enumerate(zip(flat.channels(band), flat.axis[1], strict=True)):
+                    if ic < conv.in_channels:
+                        products = np.multiply.outer(kernels[ic, mine, kij], padded[ic, positions[kij]])
+                        direct[band * flat.tiles + at // flat.depth, mine, 0] += products
         tiled = direct.reshape(mapping.ic_tiles, mapping.oc_tiles, spec.cols, mapping.kijs, mapping.nijs)
         direct = tiled.transpose(0, 1, 3, 4, 2)
         return compare("psums = integer products, channel by channel", direct, self.psum, PSUM_AXES)
 
 
 def accumulate_all(mapping: Mapping, psum: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Outputs int64 (O, OH, OW), before ReLU, from psums (ic_tile, oc_tile, kij, nij, col)."""
+    """Outputs int64 (picture, O, OH, OW), before ReLU, from psums (ic_tile, oc_tile, kij, nij, col)."""
     tiles = range(mapping.oc_tiles)
     parts = [accumulate(mapping, psum[mapping.ic_range(oc_tile), oc_tile], oc_tile) for oc_tile in tiles]
-    return np.concatenate(parts).reshape(mapping.conv.out_channels, *mapping.output_shape)
+    outs = np.concatenate(parts).reshape(mapping.conv.out_channels, mapping.batch, *mapping.output_shape)
+    return np.ascontiguousarray(outs.swapaxes(0, 1))
 
 
-def run_layer(conv: Conv, act: NDArray[np.integer], spec: ArraySpec) -> ArrayResult:
-    """Compute every psum and output of `conv` for `act` (C, H, W) on the array `spec`.
+def run_layer(conv: Conv, act: NDArray[np.integer], spec: ArraySpec, packed: bool = False) -> ArrayResult:
+    """Compute every psum and output of `conv` for `act` (C, H, W), or a batch of them, on the array `spec`.
 
     Raises:
         BadInput: lanes too narrow, a wrong shape, or (overflow "error") a value that does not fit psum_bits.
@@ -78,7 +91,14 @@ def run_layer(conv: Conv, act: NDArray[np.integer], spec: ArraySpec) -> ArrayRes
         >>> print(sl.run_layer(conv, np.ones((8, 4, 4), int), sl.ArraySpec(8, 8)).check())
         128 of 128 equal
     """
-    require_act(conv, act)
-    mapping = Mapping(conv, spec, *act.shape[1:])
+    if act.ndim != 4:
+        require_act(conv, act)
+    height, width = act.shape[-2:]
+    return run_mapped(Mapping(conv, spec, height, width, len(act) if act.ndim == 4 else 1, packed), act)
+
+
+def run_mapped(mapping: Mapping, act: NDArray[np.integer]) -> ArrayResult:
+    """The same of a layer that is on an array already."""
     psum = all_psums(mapping, act)
-    return ArrayResult(mapping, act, psum, accumulate_all(mapping, psum))
+    out = accumulate_all(mapping, psum)
+    return ArrayResult(mapping, act, psum, out if act.ndim == 4 else out[0])

@@ -8,25 +8,37 @@ A pass is one (oc_tile, ic_tile, kij) with its weight tile resident; the padded 
 
 A grouped convolution is a dense one with block-diagonal weights: passes whose tile is zero by structure are not made,
 so groups narrower than the array share a pass on its diagonal.
+
+Of a batch, `nij` and `onij` count the positions of all pictures, picture outermost: the weights stay for all of them.
+Packed into rows, or output stationary, the reduction is one axis (`flat`): the kernel positions are rows or steps too,
+and what streams are the output positions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.array.flat import Flat, channels_read
 from systolith.array.spec import ArraySpec, require_lanes
-from systolith.formats import BadInput, least_signed_bits
-from systolith.network.graph import Conv, Pair, sum_bounds
+from systolith.formats import BadInput, IntFormat, least_signed_bits
+from systolith.network.graph import Conv, Pair, require_act, sum_bounds
 
 
 @dataclass(frozen=True, eq=False)
 class Mapping:
-    """A layer without a bias on an array, for an input map of (height, width).
+    """A layer without a bias on an array, for input maps of (height, width).
+
+    Attributes:
+        conv, spec: the layer, the array.
+        height, width: of a map, unpadded.
+        batch: pictures.
+        packed: kernel positions are packed into rows.
 
     Raises:
         BadInput: formats wider than the lanes, a kernel larger than the padded map, or a bias.
@@ -36,16 +48,49 @@ class Mapping:
     spec: ArraySpec
     height: int
     width: int
+    batch: int = 1
+    packed: bool = False
 
     def __post_init__(self) -> None:
         require_lanes(self.conv, self.spec)
         if self.conv.bias is not None:
             raise BadInput(f"{self.conv.name}: an array adds products alone: expected no bias (`product()` is without)")
         self.conv.output_shape(self.height, self.width)
+        if self.batch < 1:
+            raise BadInput(f"{self.conv.name}: a batch of {self.batch} pictures: expected at least 1")
+
+    @property
+    def simd(self) -> int:
+        """Codes of a lane: as many as the array takes in one and the layer's are narrow enough for."""
+        return self.spec.simd_of(self.conv)
+
+    @property
+    def lanes(self) -> int:
+        """Codes of a word of activations."""
+        return self.spec.rows * self.simd
+
+    @property
+    def code_format(self) -> IntFormat:
+        """Of a code in its lane, with the sign of the layer's."""
+        return IntFormat(self.spec.act_bits // self.simd, self.conv.act_format.signed)
+
+    @property
+    def stationary(self) -> bool:
+        """Whether outputs are stationary: a processing element owns one, and its steps are the reduction."""
+        return self.spec.dataflow == "os"
+
+    @cached_property
+    def flat(self) -> Flat | None:
+        """The reduction as one axis, where kernel positions are packed into rows or are steps."""
+        if not (self.packed or self.stationary):
+            return None
+        return Flat(self.conv, self.spec.cols, self.simd, None if self.stationary else self.spec.rows)
 
     @property
     def ic_tiles(self) -> int:
-        return -(-self.conv.in_channels // self.spec.rows)
+        if self.flat is not None:
+            return len(self.flat.bands) * self.flat.tiles
+        return -(-self.conv.in_channels // self.lanes)
 
     @property
     def oc_tiles(self) -> int:
@@ -53,6 +98,12 @@ class Mapping:
 
     @property
     def kijs(self) -> int:
+        """Kernel positions that take passes of their own."""
+        return 1 if self.flat is not None else self.taps
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions."""
         return self.conv.kernel[0] * self.conv.kernel[1]
 
     @property
@@ -64,22 +115,27 @@ class Mapping:
         return self.conv.output_shape(self.height, self.width)
 
     @property
-    def nijs(self) -> int:
-        """Positions in the padded input map."""
+    def map_size(self) -> int:
+        """Positions in a picture's padded input map."""
         return self.padded_shape[0] * self.padded_shape[1]
 
     @property
+    def nijs(self) -> int:
+        """Positions in the padded input maps; those that need not be streamed are left out where the axis is flat."""
+        return self.onijs if self.flat is not None else self.batch * self.map_size
+
+    @property
     def onijs(self) -> int:
-        """Positions in the output map."""
-        return self.output_shape[0] * self.output_shape[1]
+        """Positions in the output maps."""
+        return self.batch * self.output_shape[0] * self.output_shape[1]
 
     def ic_range(self, oc_tile: int) -> range:
         """The ic_tiles whose passes are made for an oc_tile: those that the groups of its output channels read."""
-        conv, first = self.conv, oc_tile * self.spec.cols
-        last = min(first + self.spec.cols, conv.out_channels) - 1
-        outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
-        begin, end = first // outs * ins, (last // outs + 1) * ins
-        return range(begin // self.spec.rows, -(-end // self.spec.rows))
+        if self.flat is not None:
+            begin = self.flat.band[oc_tile] * self.flat.tiles
+            return range(begin, begin + self.flat.tiles)
+        begin, end = channels_read(self.conv, oc_tile, self.spec.cols)
+        return range(begin // self.lanes, -(-end // self.lanes))
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -98,6 +154,36 @@ class Mapping:
     @property
     def passes(self) -> int:
         return int(self.begins[-1])
+
+    @property
+    def slots(self) -> int:
+        """Maps of a picture that the activation memory holds a row: each row those of the channels that it reads."""
+        if self.flat is None:
+            return self.ic_tiles
+        return len(self.flat.bands) * self.flat.groups // self.apart
+
+    @property
+    def apart(self) -> int:
+        """Lanes from a row's map to its next one. Other rows have those between; where it is 1 each row has all."""
+        if self.flat is None:
+            return self.spec.rows
+        return 1 if self.stationary else gcd(self.spec.rows, self.flat.groups)
+
+    @property
+    def steps(self) -> int:
+        """Beats of a fold, output stationary."""
+        assert self.flat is not None
+        return self.flat.length
+
+    @property
+    def folds(self) -> int:
+        """Output stationary: how often all rows take positions, for one oc_tile."""
+        return -(-self.onijs // self.spec.rows)
+
+    @property
+    def rounds(self) -> int:
+        """How often the array is filled: passes, or output stationary the folds of all oc_tiles."""
+        return self.oc_tiles * self.folds if self.stationary else self.passes
 
     @property
     def most_tiles(self) -> int:
@@ -119,20 +205,42 @@ class Mapping:
 
     def windows(self) -> NDArray[np.int64]:
         """int64 (kij, onij): the nij whose psum belongs to output position onij under kij."""
+        return np.arange(self.onijs)[None] if self.flat is not None else self.positions()
+
+    def positions(self) -> NDArray[np.int64]:
+        """int64 (tap, onij): the position in the padded maps that each output takes under each kernel position."""
         conv, (oh, ow) = self.conv, self.output_shape
+        picture = (np.arange(self.batch) * self.map_size)[:, None, None]
         i = (np.arange(oh) * conv.stride[0])[:, None]
         j = (np.arange(ow) * conv.stride[1])[None, :]
-        start = (i * self.padded_shape[1] + j).reshape(1, -1)
+        start = (picture + i * self.padded_shape[1] + j).reshape(1, -1)
         ki = (np.arange(conv.kernel[0]) * conv.dilation[0])[:, None]
         kj = (np.arange(conv.kernel[1]) * conv.dilation[1])[None, :]
         return start + (ki * self.padded_shape[1] + kj).reshape(-1, 1)
 
+    def padded(self, act: NDArray[np.integer], channels: int) -> NDArray[np.integer]:
+        """(C, H, W), of a batch (picture, C, H, W), to (channels, position): padded with code 0, missing ones zero."""
+        top, _, left, _ = self.conv.pads
+        maps = np.zeros((channels, self.batch, *self.padded_shape), dtype=act.dtype)
+        pictures = act.reshape(self.batch, -1, self.height, self.width).swapaxes(0, 1)
+        maps[: len(pictures), :, top : top + self.height, left : left + self.width] = pictures
+        return maps.reshape(channels, -1)
+
+    def require(self, act: NDArray[np.integer]) -> None:
+        """Raise `BadInput` unless these are the layer's codes: (C, H, W), of a batch (picture, C, H, W)."""
+        pictures = act if act.ndim == 4 else act[None]
+        if len(pictures) != self.batch or pictures.shape[2:] != (self.height, self.width):
+            expected = f"{self.batch} pictures of {self.height}x{self.width}"
+            raise BadInput(f"{self.conv.name} activations: expected {expected}, found shape {act.shape}")
+        for picture in pictures:
+            require_act(self.conv, picture)
+
     def act_tiles(self, act: NDArray[np.integer]) -> NDArray[np.integer]:
-        """(C, H, W) to (ic_tile, nij, row): padded with code 0, missing channels are zero lanes."""
-        (top, _, left, _), rows = self.conv.pads, self.spec.rows
-        padded = np.zeros((self.ic_tiles * rows, *self.padded_shape), dtype=act.dtype)
-        padded[: act.shape[0], top : top + self.height, left : left + self.width] = act
-        return np.ascontiguousarray(padded.reshape(self.ic_tiles, rows, self.nijs).transpose(0, 2, 1))
+        """(C, H, W), of a batch (picture, C, H, W), to (ic_tile, nij, row): missing channels are zero lanes."""
+        if self.flat is not None:
+            return self.flat.act_tiles(self.padded(act, self.conv.in_channels), self.positions())
+        padded = self.padded(act, self.ic_tiles * self.lanes)
+        return np.ascontiguousarray(padded.reshape(self.ic_tiles, self.lanes, self.nijs).swapaxes(1, 2))
 
     def weight_tiles(self) -> NDArray[np.integer]:
         """(ic_tile, oc_tile, kij, col, row): missing channels are zero lanes."""
@@ -140,11 +248,13 @@ class Mapping:
 
     def weight_tiles_of(self, weight: NDArray[np.integer]) -> NDArray[np.integer]:
         """The same of other integers in the place of the weights, (O, C/groups, KH, KW)."""
-        rows, cols, dense = self.spec.rows, self.spec.cols, on_diagonal(weight, self.conv.groups)
+        lanes, cols, dense = self.lanes, self.spec.cols, on_diagonal(weight, self.conv.groups)
+        if self.flat is not None:
+            return self.flat.weight_tiles(dense)
         o, c = dense.shape[:2]
-        padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * rows, *self.conv.kernel), dtype=weight.dtype)
+        padded = np.zeros((self.oc_tiles * cols, self.ic_tiles * lanes, *self.conv.kernel), dtype=weight.dtype)
         padded[:o, :c] = dense
-        tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, rows, self.kijs)
+        tiles = padded.reshape(self.oc_tiles, cols, self.ic_tiles, lanes, self.kijs)
         return np.ascontiguousarray(tiles.transpose(2, 0, 4, 1, 3))
 
     def pass_bounds(self) -> tuple[int, int]:

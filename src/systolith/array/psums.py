@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from systolith.array.mapping import Mapping
 from systolith.array.sfp import fit
-from systolith.network.graph import require_act
 
 AXES = ("ic_tile", "oc_tile", "kij", "nij", "col")
 
@@ -34,12 +33,12 @@ def iter_psums(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[n
 
     Args:
         mapping: the layer on the array.
-        act: activation codes (C, H, W), unpadded.
+        act: activation codes (C, H, W), of a batch (picture, C, H, W), unpadded.
 
     Raises:
         BadInput: under overflow "error", naming the first psum that does not fit.
     """
-    require_act(mapping.conv, act)
+    mapping.require(act)
     lo, hi = mapping.pass_bounds()
     fmt = mapping.spec.psum_format
     if lo < fmt.lo or hi > fmt.hi:
@@ -71,16 +70,21 @@ def multiply(tiles: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
 
 
 def _row_by_row(mapping: Mapping, act: NDArray[np.integer]) -> Iterator[NDArray[np.signedinteger]]:
-    """The same where a pass may overflow: each row adds to what came from above, and overflows there if at all."""
+    """The same where a pass may overflow: each row adds to what came from above, and overflows there if at all.
+
+    Output stationary, each step adds to what is there. The products of a lane's codes are added first.
+    """
     tiles = mapping.act_tiles(act).astype(np.int64)
     weights = mapping.weight_tiles().astype(np.int64)
     for oc_tile in range(mapping.oc_tiles):
         made = _made(mapping, oc_tile)
         acts, kernels = tiles[made], weights[made, oc_tile]
         psum = np.zeros((len(acts), mapping.kijs, mapping.nijs, mapping.spec.cols), dtype=np.int64)
-        for row in range(mapping.spec.rows):
-            psum += acts[:, None, :, row, None] * kernels[:, :, None, :, row]
-            name = f"{mapping.conv.name} psum of oc_tile {oc_tile} after row {row}"
+        for row in range(acts.shape[2] // mapping.simd):
+            for code in range(row * mapping.simd, (row + 1) * mapping.simd):
+                psum += acts[:, None, :, code, None] * kernels[:, :, None, :, code]
+            what = "step" if mapping.stationary else "row"
+            name = f"{mapping.conv.name} psum of oc_tile {oc_tile} after {what} {row}"
             psum = fit(psum, mapping.spec, name, ("ic_tile", "kij", "nij", "col"))
         yield psum.astype(psum_dtype(mapping))
 
@@ -94,3 +98,20 @@ def all_psums(mapping: Mapping, act: NDArray[np.integer]) -> NDArray[np.signedin
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
         psums[mapping.ic_range(oc_tile), oc_tile] = block
     return psums
+
+
+def leaving(mapping: Mapping, block: NDArray[np.integer], useful: bool) -> NDArray[np.integer]:
+    """The words that leave the array for one oc_tile, (word, col), in their order.
+
+    Args:
+        mapping: the layer on the array.
+        block: the oc_tile's psums, as `iter_psums` gives them.
+        useful: only the positions that some output needs were streamed. Of the last fold, the words of idle rows are 0.
+    """
+    psums = block.swapaxes(0, 1)  # (kij, ic_tile, nij, col)
+    if mapping.stationary:
+        idle = mapping.folds * mapping.spec.rows - mapping.onijs
+        psums = np.pad(psums, ((0, 0), (0, 0), (0, idle), (0, 0)))
+    elif useful:
+        psums = np.stack([one[:, window] for one, window in zip(psums, mapping.windows(), strict=True)])
+    return psums.reshape(-1, mapping.spec.cols)

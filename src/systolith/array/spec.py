@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from systolith.formats import BadInput, IntFormat
 from systolith.network.graph import Conv
 
+DATAFLOWS = ("ws", "os")
 OVERFLOWS = ("error", "wrap", "saturate")
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """A weight-stationary array.
+    """A systolic array.
 
     Attributes:
         rows: input-channel lanes.
         cols: output-channel lanes.
         act_bits, weight_bits: width of a lane. The sign of the activation lane is the layer's own.
         psum_bits: width of the signed accumulator, in the array and behind it.
-        dataflow: "ws" (weight stationary).
+        dataflow: "ws" (weight stationary) or "os" (output stationary).
         overflow: what an accumulator does with a value that does not fit: "error" refuses it here,
             "wrap" and "saturate" do as such hardware would.
+        simd: the most codes of as many input channels that an activation lane carries, each of the same bits; a
+            processing element holds a weight for each and adds their products. 1, 2, 4 or 8, a divisor of act_bits.
 
     Examples:
         >>> import systolith as sl
@@ -37,6 +40,7 @@ class ArraySpec:
     psum_bits: int = 16
     dataflow: str = "ws"
     overflow: str = "error"
+    simd: int = 1
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.cols < 1:
@@ -48,8 +52,10 @@ class ArraySpec:
                 raise BadInput(f"{name} {getattr(self, name)}: expected 1 to 16")
         if not 2 <= self.psum_bits <= 48:
             raise BadInput(f"psum_bits {self.psum_bits}: expected 2 to 48")
-        if self.dataflow != "ws":
-            raise BadInput(f"dataflow {self.dataflow!r}: expected 'ws' (weight stationary)")
+        if self.dataflow not in DATAFLOWS:
+            raise BadInput(f"dataflow {self.dataflow!r}: expected ws (weight stationary) or os (output stationary)")
+        if self.simd not in (1, 2, 4, 8) or self.act_bits % self.simd:
+            raise BadInput(f"simd {self.simd}: expected 1, 2, 4 or 8 codes in a lane of {self.act_bits} bits, evenly")
         if self.overflow not in OVERFLOWS:
             raise BadInput(f"overflow {self.overflow!r}: expected one of {', '.join(OVERFLOWS)}")
 
@@ -65,6 +71,10 @@ class ArraySpec:
     def act_format(self, conv: Conv) -> IntFormat:
         """The activation lane, with the sign of the layer's activations."""
         return IntFormat(self.act_bits, conv.act_format.signed)
+
+    def simd_of(self, conv: Conv) -> int:
+        """Codes of a lane: the most that a layer's are narrow enough for."""
+        return next((n for n in (8, 4, 2) if n <= self.simd and conv.act_format.bits * n <= self.act_bits), 1)
 
     def __str__(self) -> str:
         return f"{self.rows}x{self.cols}"

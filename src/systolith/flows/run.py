@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, clocks, run_layer
+from systolith.array import ArrayResult, run_layer
 from systolith.equality import Equality, compare
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
@@ -28,6 +28,7 @@ from systolith.steps.common import (
 )
 from systolith.steps.values import called, hidden
 from systolith.store import require_free
+from systolith.timing import clocks
 from systolith.vectors import find_layout, verify_bundle, write_bundle
 
 if TYPE_CHECKING:

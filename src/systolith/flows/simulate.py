@@ -11,37 +11,44 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import Mapping, Observation, Schedule, contract, observe
-from systolith.array.account import (
+from systolith.array import Mapping
+from systolith.equality import Equality
+from systolith.flows.flow import Report, flow
+from systolith.requests.verbs import SimulateRequest
+from systolith.steps.common import go_without, require_schedule, said_schedule, scheduled
+from systolith.steps.layers import layers_of
+from systolith.steps.values import hidden
+from systolith.timing import Choice, Observation, contract, observe
+from systolith.timing.account import (
     Depths,
     Split,
     Traffic,
     needed_depths,
+    queues,
     require_capacity,
     sfp_clocks,
     split,
     traffic,
 )
-from systolith.array.timing import utilisation
-from systolith.equality import Equality
-from systolith.flows.flow import Report, flow
-from systolith.requests.verbs import SimulateRequest
-from systolith.steps.common import go_without, make_schedule
-from systolith.steps.layers import layers_of
-from systolith.steps.values import hidden
+from systolith.timing.schedule import utilisation
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """A layer: where it is, what it takes, what is predicted of it, and what the machine did (None: not stepped)."""
 
-    mapping: Mapping
+    choice: Choice
     act: NDArray[np.integer] | None
     clocks: int
     sfp: int
     split: Split
     traffic: Traffic
     found: Observation | None
+
+    @property
+    def mapping(self) -> Mapping:
+        """The layer on the array."""
+        return self.choice.mapping
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class SimulateReport(Report):
     Attributes:
         model, picture, array: what was simulated; "none" where no picture was stepped.
         contract: the timing contract's constants.
-        schedule: what streams, and whether passes wait.
+        schedule: what was asked for: its name, whether passes wait, what is least, codes of a lane, pictures.
         layers: a layer's sizes, clocks and their parts, memory traffic in bits, depths needed, and what the register
             machine counted (None: only predicted).
         total: of all layers.
@@ -74,7 +81,7 @@ class SimulateReport(Report):
     picture: str = field(metadata=hidden())
     array: str
     contract: MappingType[str, int | str]
-    schedule: Schedule
+    schedule: MappingType[str, Any]
     layers: Sequence[MappingType[str, Any]]
     total: Total
     equalities: tuple[Equality, ...]
@@ -101,7 +108,7 @@ def simulate(request: SimulateRequest) -> SimulateReport:
         >>> report.total.clocks, report.holds
         (239, True)
     """
-    how = make_schedule(request)
+    require_schedule(request)
     if not request.values:
         given = {"--image": request.image, "--data": request.data, "--index": request.index}
         go_without("--no-values takes no picture: it", given)
@@ -111,17 +118,22 @@ def simulate(request: SimulateRequest) -> SimulateReport:
     layers = layers_of(
         *(request.model, request.layer, images, request.data, number, request, "simulate", request.progress),
         executed=request.values,
+        batch=request.batch,
+        simd=request.simd,
     )
-    found = [(Mapping(one.conv, one.spec, *one.act.shape[1:]), one.act) for one in layers]
-    for mapping, _ in found:
-        require_capacity(mapping, how, depths)
+    found = []
+    for one in layers:
+        height, width = one.act.shape[-2:]
+        found.append((scheduled(request, Mapping(one.conv, one.spec, height, width, request.batch)), one.act))
+    for choice, _ in found:
+        require_capacity(choice.mapping, choice.schedule, depths)
     rows: list[Row] = []
-    total = sum(how.clocks(mapping) for mapping, _ in found)
-    for mapping, act in found:
-        seen = observe(mapping, act, how, depths) if request.values else None
-        predicted = split(mapping, how), traffic(mapping, how)
+    total = sum(choice.clocks for choice, _ in found)
+    for choice, act in found:
+        how = choice.mapping, choice.schedule
+        seen = observe(how[0], act, how[1], depths) if request.values else None
         taken = act if request.values else None
-        rows.append(Row(mapping, taken, how.clocks(mapping), sfp_clocks(mapping, how), *predicted, seen))
+        rows.append(Row(choice, taken, choice.clocks, sfp_clocks(*how), split(*how), traffic(*how), seen))
         request.progress("clocks", sum(row.clocks for row in rows), total)
     equalities = summed(rows)
     wrong = next((row for row in rows if row.found is not None and not row.found.holds), None)
@@ -130,6 +142,8 @@ def simulate(request: SimulateRequest) -> SimulateReport:
         picture = Path(request.image).name
     elif request.data is not None:
         picture = f"{request.data}, picture {request.index or 0}"
+    if request.batch > 1:
+        picture += f" and {request.batch - 1} more"
     all_layers = _total(rows)
     return SimulateReport(
         holds=wrong is None,
@@ -137,9 +151,9 @@ def simulate(request: SimulateRequest) -> SimulateReport:
         model=request.model,
         picture=picture if request.values else "none",
         array=str(rows[0].mapping.spec),
-        contract=contract(rows[0].mapping.spec).as_dict(),
-        schedule=how,
-        layers=[_facts(row, how) for row in rows],
+        contract=contract(rows[0].mapping.spec, rows[0].choice.schedule.double).as_dict(),
+        schedule=said_schedule(request),
+        layers=[_facts(row) for row in rows],
         total=all_layers,
         equalities=equalities,
         rows=tuple(rows),
@@ -178,7 +192,7 @@ def _verdict(total: Total, equalities: Sequence[Equality], wrong: Row | None) ->
     return f"NOT EQUAL: {wrong.mapping.conv.name}: a queue overran, or a sum was read before it was written"
 
 
-def _facts(row: Row, how: Schedule) -> dict[str, Any]:
+def _facts(row: Row) -> dict[str, Any]:
     mapping, spec = row.mapping, row.mapping.spec
     machine = None
     if row.found is not None:
@@ -191,13 +205,16 @@ def _facts(row: Row, how: Schedule) -> dict[str, Any]:
         "act_bits": spec.act_bits,
         "weight_bits": spec.weight_bits,
         "psum_bits": spec.psum_bits,
-        "passes": mapping.passes,
+        "schedule": row.choice.name,
+        "others": dict(row.choice.others),
+        "passes": mapping.rounds,
         "macs": mapping.macs,
         "clocks": row.clocks,
         "sfp_clocks": row.sfp,
         "split": asdict(row.split),
         "utilisation": utilisation(mapping, row.clocks),
         "traffic": asdict(row.traffic),
-        "needed_depths": asdict(needed_depths(mapping, how)),
+        "needed_depths": asdict(needed_depths(mapping, row.choice.schedule)),
+        "queues": queues(mapping, row.choice.schedule),
         "machine": machine,
     }

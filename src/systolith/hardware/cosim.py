@@ -6,12 +6,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from systolith.array import Schedule
-from systolith.array.account import Depths, require_capacity
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.hardware.stress import StressReport, run_stress
@@ -24,29 +22,35 @@ from systolith.requests.verbs import CosimRequest
 from systolith.rtl.network import Ran, build_all, plan
 from systolith.rtl.simulators import WAVES, find_simulator
 from systolith.steps.common import (
+    find_batch,
     find_layers,
     find_network,
-    find_picture,
     go_without,
-    make_schedule,
     make_spec,
+    require_schedule,
+    said_schedule,
+    scheduled,
 )
 from systolith.steps.running import Run, explained, run_all
 from systolith.steps.values import called, hidden, optional
 from systolith.store import atomic_file, atomic_folder, require_free
+from systolith.timing.account import Depths, require_capacity
 
 
 @dataclass(frozen=True)
 class LayerRun:
     """A layer's run on the core: what was compared, how much of it is equal, and the clocks.
 
-    `words` counts an output twice, before and after ReLU; `network` compares what the network itself has there.
+    `schedule` is by name, `others` what those that were not chosen would have cost. `words` counts an output twice,
+    before and after ReLU; `network` compares what the network itself has there.
     """
 
     layer: str
     channels: tuple[int, int]
     map: tuple[int, int]
     array: Mapping[str, Any]
+    schedule: str
+    others: Mapping[str, int]
     passes: int
     psums: int
     outputs: int
@@ -67,14 +71,14 @@ class CosimReport(Report):
 
     Attributes:
         simulator: its name, version and command.
-        schedule: what streamed, and whether passes waited.
+        schedule: what was asked for: its name, whether passes wait, what is least, codes of a lane, pictures.
         layers: each layer's run, up to the first that differs.
         words, timestamps, clocks, predicted: sums over the layers.
         seconds: of building and of running.
-        number, network_class: of a whole inference, the core's class and the network's.
+        number, network_class: of a whole inference, the core's class and the network's; of a batch, of each picture.
         why: what is known of the first difference, a sentence each.
         several: more than one layer was planned.
-        ran, how: the layers as objects, and the schedule.
+        ran: the layers as objects.
     """
 
     verb: ClassVar[str] = "cosim"
@@ -86,12 +90,11 @@ class CosimReport(Report):
     clocks: int
     predicted: int
     seconds: Mapping[str, float]
-    number: int | None = field(default=None, metadata={**called("class"), **optional()})
-    network_class: int | None = field(default=None, metadata=optional())
+    number: int | tuple[int, ...] | None = field(default=None, metadata={**called("class"), **optional()})
+    network_class: int | tuple[int, ...] | None = field(default=None, metadata=optional())
     why: tuple[str, ...]
     several: bool = field(metadata=hidden())
     ran: tuple[Ran, ...] = field(metadata=hidden(), repr=False)
-    how: Schedule = field(metadata=hidden(), repr=False)
 
 
 @flow(CosimRequest)
@@ -113,7 +116,7 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
     if request.project is not None:
         return run_project(request)
     go_without("our core (no --project given)", {"--stimulus": request.stimulus})
-    how = make_schedule(request)
+    require_schedule(request)
     if request.requantize not in ("thresholds", "fixed"):
         raise BadInput(f"--requantize {request.requantize!r}: expected thresholds or fixed")
     core = None if request.core is None else Path(request.core)
@@ -135,22 +138,24 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
     if out is not None:
         require_free(out, request.force)
     bits = request.psum_bits or ("auto" if several else "16")
-    spec = make_spec(request, bits)
+    spec = replace(make_spec(request, bits), simd=request.simd)
     simulator = find_simulator(_writes(request.sim, waves))
     network, _ = find_network(request.model or DEFAULT_MODEL, "cosim")
-    pixels, _, notes = find_picture(request, request.progress, network.values[network.input.name].shape)
+    shape = network.values[network.input.name].shape
+    pixels, _, notes = find_batch(request, request.batch, request.progress, shape)
     nodes = find_layers(network, layer)
     names = [name for name, node in nodes.items() if layer != "all" or isinstance(node, Conv)]
     if not names:
         raise BadInput("--layer all: no convolution in this network; --layer NAME takes a linear layer")
-    planned = plan(network, names, spec, bits == "auto", request.requantize == "fixed", widen=layer == "all")
+    how = bits == "auto", request.requantize == "fixed", layer == "all"
+    planned = plan(network, names, spec, *how, lambda mapping: scheduled(request, mapping), request.batch)
     for one in planned:
-        require_capacity(one.mapping, how, Depths())
+        require_capacity(one.mapping, one.schedule, Depths())
     kind = waves.suffix[1:] if waves else ""
     until = () if layer == "all" else [network[name].inputs[0] for name in names]
-    values = execute(network, pixels[None], *until)
+    values = execute(network, pixels, *until)
     run = Run(
-        *(simulator, network, pixels, values, planned, how, request.jobs, core, kind, request.timeout),
+        *(simulator, network, pixels, values, planned, request.jobs, core, kind, request.timeout),
         progress=request.progress,
     )
     begin = time.perf_counter()
@@ -166,7 +171,7 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
         seconds = time.perf_counter() - begin
         why = [] if ran[-1].holds else explained(run, ran[-1], Path(made))
         _keep_waves(Path(made), out, waves)
-    return _report(run, ran, found, {"build": round(built, 2), "run": round(seconds, 2)}, tuple(why), notes)
+    return _report(request, run, ran, found, {"build": round(built, 2), "run": round(seconds, 2)}, tuple(why), notes)
 
 
 def _writes(sim: str, waves: Path | None) -> str:
@@ -188,15 +193,16 @@ def _keep_waves(made: Path, out: Path | None, waves: Path | None) -> None:
 
 
 def _report(
+    request: CosimRequest,
     run: Run,
     ran: list[Ran],
-    found: int | None,
+    found: tuple[int, ...] | None,
     seconds: dict[str, float],
     why: tuple[str, ...],
     notes: tuple[str, ...],
 ) -> CosimReport:
-    layers = tuple(_layer_run(run, one) for one in ran)
-    expected = None if found is None else int(run.values[run.network.steps[-1].name][0])
+    layers = tuple(_layer_run(one) for one in ran)
+    expected = None if found is None else tuple(int(n) for n in run.values[run.network.steps[-1].name])
     holds = len(ran) == len(run.planned) and all(one.holds for one in ran) and found == expected
     sim = run.simulator
     words, timestamps, clocks, predicted = (
@@ -204,38 +210,44 @@ def _report(
     )
     if holds:
         verdict = f"all equal: {words:,} words and {timestamps:,} timestamps, {clocks:,} clocks"
+        if request.batch > 1:
+            verdict += f" ({clocks / request.batch:,.0f} a picture)"
         if found is not None:
-            classes = run.network.values[run.network.steps[-2].name].shape
-            name = CIFAR10_CLASSES[found] if classes == (len(CIFAR10_CLASSES),) else str(found)
-            verdict += f", class {name} as the network's"
+            ten = run.network.values[run.network.steps[-2].name].shape == (len(CIFAR10_CLASSES),)
+            names = dict.fromkeys(CIFAR10_CLASSES[n] if ten else str(n) for n in found)
+            verdict += f", class{'es' * (len(found) > 1)} {', '.join(names)} as the network's"
         verdict += f" ({sim.name} {sim.version})"
     else:
         bad = next((one.layer for one in layers if not one.holds), None)
         verdict = f"NOT EQUAL: {bad}: {why[0] if why else 'differs'}"[:190]
         if bad is None:
-            verdict = f"NOT EQUAL: class {found} from the core, {expected} from the network"
+            verdict = f"NOT EQUAL: class {_one(found)} from the core, {_one(expected)} from the network"
     return CosimReport(
         holds=holds,
         verdict=verdict,
         notes=notes,
         simulator={"name": sim.name, "version": sim.version, "command": sim.command},
-        schedule={"streamed": "useful" if run.schedule.useful else "whole", "drained": run.schedule.drained},
+        schedule=said_schedule(request),
         layers=layers,
         words=words,
         timestamps=timestamps,
         clocks=clocks,
         predicted=predicted,
         seconds=seconds,
-        number=found,
-        network_class=expected,
+        number=_one(found),
+        network_class=_one(expected),
         why=why,
         several=len(run.planned) > 1,
         ran=tuple(ran),
-        how=run.schedule,
     )
 
 
-def _layer_run(run: Run, ran: Ran) -> LayerRun:
+def _one(numbers: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    """The number where there is one."""
+    return numbers[0] if numbers is not None and len(numbers) == 1 else numbers
+
+
+def _layer_run(ran: Ran) -> LayerRun:
     mapping, outcome = ran.planned.mapping, ran.outcome
     spec, psums, outputs = mapping.spec, ran.outcome.psums[1], ran.outcome.outputs[1]
     codes = outputs if ran.planned.requantize is not None else 0
@@ -250,14 +262,16 @@ def _layer_run(run: Run, ran: Ran) -> LayerRun:
         channels=(mapping.conv.in_channels, mapping.conv.out_channels),
         map=(mapping.height, mapping.width),
         array={"size": str(spec), "act": spec.act_bits, "weight": spec.weight_bits, "psum": spec.psum_bits},
-        passes=mapping.passes,
+        schedule=ran.planned.choice.name,
+        others=dict(ran.planned.choice.others),
+        passes=mapping.rounds,
         psums=psums,
         outputs=outputs,
         codes=codes,
         words=psums + 2 * outputs + codes,
         equal=equal,
         clocks=outcome.clocks,
-        predicted=run.schedule.clocks(mapping),
+        predicted=ran.planned.choice.clocks,
         timestamps=outcome.timestamps,
         network=compared,
         seconds=round(ran.seconds, 3),

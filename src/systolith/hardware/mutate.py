@@ -23,7 +23,7 @@ from systolith.rtl.simulators import RTL, Simulator, find_simulator
 from systolith.steps.common import go_without, require_extra
 from systolith.steps.values import optional
 
-MODULES = ("mac_tile", "mac_row", "mac_array", "l0", "ofifo", "sfp", "sfp_lane", "walk")
+MODULES = ("mac_tile", "mac_row", "mac_array", "l0", "ofifo", "sfp", "sfp_lane", "walk", "taps")
 """Of our core, those that are changed unless others are named: all but memories and wiring."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,12 +47,12 @@ def run_stress(request: CosimRequest, core: Path | None) -> StressReport:
     given = {"MODEL": request.model, "--image": request.image, "--data": request.data, "--index": request.index}
     given |= {"--waves": request.waves, "--out": request.out, "--layer": request.layer}
     go_without("--random makes its own layers: it", given)
-    spec, simulator = make_spec(request, "10"), find_simulator(request.sim)
+    spec, simulator = replace(make_spec(request, "10"), simd=request.simd), find_simulator(request.sim)
     count, seed = request.random or 0, request.seed or 0
     if not 1 <= count <= 10_000:
         raise BadInput(f"--random {count}: expected 1 to 10,000 layers")
     every = list(trials(spec, count, seed))
-    one_core = shared(parameters(trial.result.mapping) for trial in every)
+    one_core = shared(parameters(trial.result.mapping, trial.schedule) for trial in every)
     words = times = ran = 0
     holds, why = True, []
     with tempfile.TemporaryDirectory(prefix="systolith-cosim-") as folder:

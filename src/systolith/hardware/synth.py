@@ -22,6 +22,7 @@ from systolith.rtl.simulators import RTL
 from systolith.steps.common import go_without, require_extra
 from systolith.synthesis.area import LIBERTY, TARGETS, Area, synthesize
 from systolith.synthesis.yosys import Source, yosys_version
+from systolith.timing.mapper import AUTO, WAYS
 
 
 @dataclass(frozen=True)
@@ -161,24 +162,41 @@ def _ours(request: SynthRequest) -> list[Design]:
             bits = int(text)
             psum_bits = request.psum_bits or 2 * bits + 8
             given = {"ROWS": rows, "COLS": cols, "ACT_BITS": bits, "WEIGHT_BITS": bits, "PSUM_BITS": psum_bits}
-            clocks = simulate(
-                request.model or DEFAULT_MODEL,
-                array=size,
-                act_bits=bits,
-                weight_bits=bits,
-                psum_bits="auto",
-                values=False,
-            ).total
-            name = f"core {size}, {bits} bits"
-            numbers = 2 * rows * cols, clocks.clocks, clocks.utilisation
-            found.append(Design(name, Source(sources, "core", given), *numbers))
+            for schedule in (request.schedule or "useful").split(","):
+                simd = request.simd or 1
+                clocks = simulate(
+                    request.model or DEFAULT_MODEL,
+                    array=size,
+                    act_bits=bits,
+                    weight_bits=bits,
+                    psum_bits="auto",
+                    schedule=schedule,
+                    simd=simd,
+                    values=False,
+                ).total
+                name = f"core {size}, {bits} bits" + (f", {schedule}" if request.schedule else "")
+                numbers = 2 * rows * cols * simd, clocks.clocks, clocks.utilisation
+                source = Source(sources, "core", {**given, **_modes(schedule), "SIMD": simd})
+                found.append(Design(name, source, *numbers))
     return found
+
+
+def _modes(schedule: str) -> dict[str, int]:
+    """The core's parameters for what a schedule asks of it; of "auto", for everything."""
+    ways = list(WAYS.values()) if schedule == AUTO else [WAYS[schedule]]
+    stationary = any(way.dataflow == "os" for way in ways)
+    return {
+        "DOUBLE": int(any(way.schedule.double for way in ways)),
+        "STATIONARY": int(stationary),
+        "PACKED": int(stationary or any(way.packed for way in ways)),
+    }
 
 
 def _given(request: SynthRequest) -> Design:
     """A design of the user's."""
     go_without("a design of yours (--sources)", {"--sizes": request.sizes, "--bits": request.bits})
     go_without("a design of yours (--sources)", {"--psum-bits": request.psum_bits, "--model": request.model})
+    go_without("a design of yours (--sources)", {"--schedule": request.schedule, "--simd": request.simd})
     if request.top is None:
         raise BadInput("--sources: expected --top with it, the module to synthesize")
     sources = tuple(Path(path) for path in request.sources or ())
@@ -200,6 +218,7 @@ def _projects(request: SynthRequest) -> list[Design]:
     go_without("--project names its own design: it", given)
     go_without("a design of yours (--project)", {"--sizes": request.sizes, "--bits": request.bits})
     go_without("a design of yours (--project)", {"--psum-bits": request.psum_bits, "--model": request.model})
+    go_without("a design of yours (--project)", {"--schedule": request.schedule, "--simd": request.simd})
     require_extra("pyslang", "rtl", "synth --project")
     designs = []
     for path in request.project or ():

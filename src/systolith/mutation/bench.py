@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from systolith.array import contract
 from systolith.formats import BadInput
 from systolith.mutation.layers import CORES
 from systolith.mutation.mutants import Mutant
@@ -18,9 +17,15 @@ from systolith.rtl.compiling import build
 from systolith.rtl.layer import outcome, parameters, shared, write_layer
 from systolith.rtl.simulators import Simulator, simulate
 from systolith.synthesis.yosys import Source
+from systolith.timing import contract
+from systolith.timing.mapper import EVERY_WAY
 
 _KIB, _SECONDS = 4 << 20, 120
 """Of memory, and of a processor, for a compiler or a simulation."""
+
+
+_WORDS = 4
+"""Of each memory of a core that proofs are made for."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,12 @@ class Bench:
                     raise BadInput(f"{core}: differs without any change: {fate.why}")
 
     def judge(self, mutant: Mutant, core: Path) -> Fate:
-        """What becomes of a mutant, its core in the folder `core`: each core's first layer, then proofs, then the rest.
+        """What becomes of a mutant, its core in the folder `core`: each core's first layers, proofs, then the rest.
 
-        A proof costs less than all layers, a layer less than a proof.
+        A proof costs less than all layers, a layer in each schedule less than a proof.
         """
         for written in (one for one in self.cores if one.proves):
-            fate = self._run(core, written, written.layers[:1])
+            fate = self._run(core, written, written.layers[: 1 + len(EVERY_WAY)])
             if fate is not None:
                 return fate
         proof = self.prover.prove(core) if self.prover is not None else ""
@@ -114,13 +119,19 @@ def prepare(simulator: Simulator, folder: Path, core: Path, proofs: bool, timeou
         for called, trial in trials.items():
             mapping, place = trial.result.mapping, folder / f"{name}-{called}"
             place.mkdir()
-            among = int(trial.schedule.out_clocks(mapping)[0, mapping.onijs // 2]) + contract(mapping.spec).lead + 1
+            among = (
+                int(trial.schedule.out_clocks(mapping)[0, mapping.onijs // 2])
+                + contract(mapping.spec).lead
+                + trial.schedule.first(mapping)
+            )
             layers.append((place, among if made.aborts else 0))
             write_layer(trial.result, place, trial.schedule, trial.requantize, made.code_bits)
-        given = shared(parameters(trial.result.mapping, made.code_bits) for trial in trials.values())
+        given = shared(parameters(trial.result.mapping, trial.schedule, made.code_bits) for trial in trials.values())
         cores.append(Written(given, tuple(layers), made.runs, made.proves))
     files = tuple(sorted(core.glob("*.sv")))
-    sources = [Source(files, "core", written.given) for written in cores if written.proves]
+    # Memories become registers: a few words stand for all.
+    shallow = {f"{memory}_DEPTH": _WORDS for memory in ("ACT", "WEIGHT", "PSUM")}
+    sources = [Source(files, "core", {**written.given, **shallow}) for written in cores if written.proves]
     provers = prover(sources, core, folder) if proofs else None
     return Bench(limited(simulator, folder), tuple(cores), provers, timeout)
 

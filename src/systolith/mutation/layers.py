@@ -7,13 +7,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from systolith.array import ArrayResult, ArraySpec, run_layer
+from systolith.array import ArrayResult, ArraySpec, Mapping, run_layer, run_mapped
 from systolith.formats import IntFormat
 from systolith.network import Conv
 from systolith.network.requantize import FixedPoint, Thresholds
 from systolith.rtl.layer import B_BITS, M_BITS
-from systolith.rtl.stress import SCHEDULES, Trial, random_fixed_point, random_layer, random_thresholds
+from systolith.rtl.stress import (
+    SCHEDULES,
+    Trial,
+    random_act,
+    random_batch,
+    random_fixed_point,
+    random_layer,
+    random_memory,
+    random_thresholds,
+)
 from systolith.stimulus.stimulus import Case, make_cases
+from systolith.timing import choose
+from systolith.timing.mapper import EVERY_WAY
 from systolith.vectors.shape import Shape
 
 Layers = Iterator[tuple[str, Trial]]
@@ -47,9 +58,39 @@ def _random(core: Core, seed: int = 0) -> Layers:
     yield "random", Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
 
 
+def _scheduled(core: Core, seed: int = 0) -> Layers:
+    """A random layer, and one in each schedule: of a batch, with slow memories, with narrow codes."""
+    yield from _random(core, seed)
+    for number, (name, drained) in enumerate(EVERY_WAY):
+        rng = np.random.default_rng((seed, number))
+        layer = random_layer(rng, replace(core.spec, overflow=("wrap", "saturate")[number % 2])).mapping
+        choice = choose(random_batch(rng, layer), name, drained, memory=random_memory(rng))
+        result = run_mapped(choice.mapping, random_act(rng, choice.mapping))
+        called = f"{name}-drained" if drained else name
+        yield called, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+
+def _plain(core: Core) -> Layers:
+    """Random layers in the schedules that ask nothing more of a core."""
+    for number, schedule in enumerate(SCHEDULES):
+        rng = np.random.default_rng((7, number))
+        result = random_layer(rng, replace(core.spec, overflow=("saturate", "wrap")[number % 2]))
+        yield f"plain{number}", Trial(result, random_thresholds(rng, result, core.code_bits), schedule)
+
+
+def _leaving(core: Core) -> Layers:
+    """Output stationary and so short that sums leave all the time, when it is aborted too."""
+    rng = np.random.default_rng(8)
+    conv = Conv("layer", rng.integers(-4, 4, (core.spec.cols, 1, 1, 1)), IntFormat(2, False), core.spec.weight_format)
+    choice = choose(Mapping(conv, replace(core.spec, overflow="wrap"), 5, 6), "os")
+    result = run_mapped(choice.mapping, rng.integers(0, 4, (1, 5, 6)))
+    yield "leaving", Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+
 def _corners(core: Core, shape: Shape, seed: int = 0) -> Layers:
     """A random layer and the corner set; schedules, overflows and requantizers take turns."""
-    yield from _random(core, seed)
+    yield from _scheduled(core, seed)
+    yield from _leaving(core)
     rng = np.random.default_rng(seed)
     cases = (
         made for made in make_cases("corner", shape, replace(core.spec, overflow="wrap")) if isinstance(made, Case)
@@ -119,7 +160,7 @@ def _large(core: Core) -> Layers:
 CORES = {
     # Weights wider than activations, psums narrower than a product.
     "narrow": Core(
-        ArraySpec(4, 3, 3, 4, 6),
+        ArraySpec(3, 2, 3, 4, 6),
         4,
         lambda core: _corners(
             core, Shape(7, 8, (4, 6), (2, 3), (1, 0), (2, 1), (1, 2), IntFormat(3, False), IntFormat(4, True)), 4
@@ -127,14 +168,16 @@ CORES = {
     ),
     # The other way round, and fewer levels of codes than (M, B, S) have bits.
     "other": Core(
-        ArraySpec(3, 4, 5, 3, 12),
+        ArraySpec(2, 3, 8, 3, 12, simd=2),
         2,
         lambda core: _corners(
-            core, Shape(4, 5, (5, 3), (3, 2), (0, 1), (1, 2), (2, 1), IntFormat(5, True), IntFormat(3, True)), 5
+            core, Shape(4, 5, (5, 3), (3, 2), (0, 1), (1, 2), (2, 1), IntFormat(8, True), IntFormat(3, True)), 5
         ),
     ),
+    # Nothing that its schedules do not ask for.
+    "plain": Core(ArraySpec(2, 3, 4, 3, 9), 2, _plain),
     # A single PE, and psums so wide that acc*M has more bits than B.
-    "single": Core(ArraySpec(1, 1, 4, 4, 26), 1, _random),
+    "single": Core(ArraySpec(1, 1, 4, 4, 26, simd=4), 1, _scheduled),
     # A single PE again, and layers of more than 2^15 of everything.
     "long": Core(ArraySpec(1, 1, 2, 2, 16, overflow="wrap"), 1, _long, runs=1, aborts=False, proves=False),
     # Codes so wide that a product fills an accumulator of 26 bits; no SAT solver multiplies them.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from systolith.array.account import Split
 from systolith.formats import BadInput
 from systolith.steps.common import require_extra
 from systolith.store import atomic_file
+from systolith.timing.account import Split
 
 FORMATS = (".svg", ".png")
 _COLOURS = ("tab:orange", "tab:blue", "lightsteelblue", "tab:gray", "tab:green", "tab:red")

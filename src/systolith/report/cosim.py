@@ -13,6 +13,7 @@ from systolith.hardware.testbenches import ProjectReport
 from systolith.report.diagram import write_diagram
 from systolith.report.parts import Part, Rows, Table
 from systolith.report.project import project_text
+from systolith.report.simulate import WORDS
 
 
 def text(report: CosimReport | StressReport | ProjectReport) -> list[Part]:
@@ -27,8 +28,9 @@ def text(report: CosimReport | StressReport | ProjectReport) -> list[Part]:
     parts: list[Part] = []
     if report.several:
         counts = ("passes", "psum words", "outputs", "codes", "clocks", "predicted", "s")
-        headings = ("layer", "channels", "map", "lanes", "psum bits", *counts)
-        parts.append(Table(headings, [_table_row(one) for one in report.layers], headings[4:]))
+        auto = ("schedule",) if report.schedule["schedule"] == "auto" else ()
+        headings = ("layer", "channels", "map", *auto, "lanes", "psum bits", *counts)
+        parts.append(Table(headings, [_table_row(one, bool(auto)) for one in report.layers], headings[4 + len(auto) :]))
         rows = [("simulated", f"{report.clocks:,} clocks, {report.predicted:,} predicted, {_time(report)}")]
     else:
         rows = _rows(report, report.layers[0])
@@ -48,11 +50,12 @@ def _time(report: CosimReport) -> str:
     return f"{report.seconds['run']:.1f} s after {report.seconds['build']:.1f} s of compiling"
 
 
-def _table_row(one: LayerRun) -> tuple[str, ...]:
+def _table_row(one: LayerRun, auto: bool) -> tuple[str, ...]:
     return (
         one.layer,
         " -> ".join(map(str, one.channels)),
         "x".join(map(str, one.map)),
+        *((one.schedule,) if auto else ()),
         f"{one.array['act']} x {one.array['weight']}",
         str(one.array["psum"]),
         *(f"{n:,}" for n in (one.passes, one.psums, one.outputs, one.codes, one.clocks, one.predicted)),
@@ -64,8 +67,9 @@ def _rows(report: CosimReport, one: LayerRun) -> list[tuple[str, str]]:
     lanes: Any = one.array
     size = f"{one.channels[0]} -> {one.channels[1]} channels, {'x'.join(map(str, one.map))} map"
     sim, how = report.simulator, report.schedule
-    passes = f"{one.passes:,} passes {'one by one' if how['drained'] else 'overlapping'}"
-    streamed = "useful positions alone" if how["streamed"] == "useful" else "the whole padded map"
+    what = "folds" if one.schedule == "os" else "passes"
+    passes = f"{one.passes:,} {what} {'one by one' if how['drained'] else 'overlapping'}"
+    streamed = WORDS[one.schedule.removesuffix(" drained")] + (" alone" if one.schedule.startswith("useful") else "")
     counted = (
         *(("psums", "psums", one.psums), ("outputs", "outputs", one.outputs)),
         *(("after ReLU", "relu", one.outputs), ("codes", "codes", one.codes)),

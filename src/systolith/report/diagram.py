@@ -43,22 +43,23 @@ def read_rows(waves: Path, spec: ArraySpec) -> tuple[int, list[Row]]:
         BadInput: another waveform, or one in which nothing happens.
     """
     bits, last = spec.psum_bits, spec.cols - 1
-    names = [f"{_DUT}state", f"{_PATH}load", f"{_PATH}stream", f"{_PATH}code", f"{_PATH}south_valid"]
-    names += [f"{_PATH}south_psum", *(f"{_DUT}{n}" for n in ("psum_valid", "psum", "read", "write"))]
-    names += [f"{_DUT}{n}" for n in ("out_valid", "out_acc", "act_signed")]
+    names = [f"{_DUT}state", *(f"{_PATH}{n}" for n in ("west_load", "west_stream", "west_code", "south_valid"))]
+    names += [f"{_PATH}south_psum", *(f"{_DUT}{n}" for n in ("psum_valid", "psum", "psum_read", "psum_write"))]
+    names += [f"{_DUT}{n}" for n in ("out_valid", "out_acc", "act_signed", "load")]
     found = at_edges(waves, "testbench.clk", names)
-    state, load, stream, code, valid, south, psum_valid, psum, read, write, out_valid, out, act_signed = (
+    state, load, stream, code, valid, south, psum_valid, psum, read, write, out_valid, out, act_signed, any_load = (
         found[name] for name in names
     )
-    begin = next((at for at, word in enumerate(load) if word[-1:] == "1"), None)
+    begin = next((at for at, word in enumerate(any_load) if word[-1:] == "1"), None)
     if begin is None:
         raise BadInput(f"{waves}: no weight enters the array")
     weights = _numbers("", code, spec.weight_bits, True, load)
     acts = _numbers("", code, spec.act_bits, act_signed[begin] == "1", stream)
     codes = tuple(one or other for one, other in zip(weights.values, acts.values, strict=True))
+    west = any(word[-1:] == "1" for word in load)
     rows = [
         Row("state", tuple(_state(s) for s in state), False),
-        _bit("weight into row 0", load, 0),
+        _bit("weight into row 0" if west else "weight into col 0", any_load, 0),
         _bit("activation into row 0", stream, 0),
         Row("its code", codes, False),
         _bit("psum below col 0", valid, 0),

@@ -76,7 +76,7 @@ class MutateRequest(Request):
         str | None,
         Option(
             "Modules to change, or their files, with commas between, or all. [default: "
-            "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk; of a project, all but the testbench]"
+            "mac_tile,mac_row,mac_array,l0,ofifo,sfp,sfp_lane,walk,taps; of a project, all but the testbench]"
         ),
     ] = None
     project: Annotated[Path | None, Option("Change this core.toml's design; its testbench judges.", PROJECT)] = None
@@ -106,6 +106,15 @@ class SynthRequest(Request):
     sizes: Annotated[str | None, Option("Of the core, ROWSxCOLS, with commas between. [default: 8x8]", ARRAY)] = None
     bits: Annotated[str | None, Option("Of its lanes, with commas between. [default: 4]", ARRAY)] = None
     psum_bits: Annotated[int | None, Option("Of its psums. [default: 8 more than a product's]", ARRAY)] = None
+    schedule: Annotated[
+        str | None,
+        Option(
+            "What it can do, by the schedule that asks for it, with commas between: useful, double, packed, "
+            "packed-double, os; auto: all of it, and each layer's best. [default: useful]",
+            ARRAY,
+        ),
+    ] = None
+    simd: Annotated[int | None, Option("Codes that its activation lanes can carry. [default: 1]", ARRAY)] = None
     model: Annotated[str | None, Option(f"The network whose clocks are counted. [default: {DEFAULT_MODEL}]", MODEL)] = (
         None
     )

@@ -93,7 +93,31 @@ class Array(Lanes):
 class Streaming:
     """What the core is told to do."""
 
-    schedule: Annotated[str, Option("What streams: `useful` positions, or the `whole` padded map.", ARRAY)] = "useful"
+    schedule: Annotated[
+        str,
+        Option(
+            "What streams and when: useful positions, the whole padded map, double (-buffered weights), packed (kernel "
+            "positions into rows), packed-double, os (output stationary); or auto: each layer's best.",
+            ARRAY,
+        ),
+    ] = "useful"
+    least: Annotated[str, Option("What --schedule auto makes least: clocks, or traffic of the memories.", ARRAY)] = (
+        "clocks"
+    )
+    simd: Annotated[
+        int, Option("Codes that an activation lane carries where a layer's are narrow enough: 1, 2, 4, 8.", ARRAY)
+    ] = 1
+    batch: Annotated[int, Option("Pictures that are computed together.", PICTURE)] = 1
+    act_bandwidth: Annotated[
+        int | None, Option("Bits a clock that the activation memory gives. [default: a word]", ARRAY)
+    ] = None
+    weight_bandwidth: Annotated[int | None, Option("The same of the weight memory.", ARRAY)] = None
+    psum_bandwidth: Annotated[
+        int | None, Option("The same of the psum memory, which takes as many as it gives.", ARRAY)
+    ] = None
+    latency: Annotated[
+        int, Option("Clocks that a memory takes longer for the first word of a pass's weights or positions.", ARRAY)
+    ] = 0
     drained: Annotated[bool, Option("A pass waits until the array is empty; else it follows at once.", ARRAY)] = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, Mapping, Schedule, contract
-from systolith.array.account import memory_words
+from systolith.array import ArrayResult, Mapping
+from systolith.array.psums import leaving
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
+from systolith.rtl import descriptor
 from systolith.rtl.compiling import build
 from systolith.rtl.simulators import Simulator, simulate
-from systolith.vectors.layout import FileSpec, Layout, vector_files
+from systolith.timing import Schedule, contract
+from systolith.timing.account import memory_words
+from systolith.vectors.layout import FileSpec, Layout
 from systolith.vectors.text import encode_words
 
 M_BITS, B_BITS, S_BITS = 24, 48, 6
@@ -62,9 +65,9 @@ class Outcome:
         return whole and not any(self.wrong) and not self.late and not self.overruns
 
 
-def parameters(mapping: Mapping, code_bits: int = 4) -> dict[str, int]:
-    """The testbench's parameters for a core that just holds the layer, whatever its schedule."""
-    spec = mapping.spec
+def parameters(mapping: Mapping, schedule: Schedule, code_bits: int = 4) -> dict[str, int]:
+    """The testbench's parameters for a core that just holds the layer, and does just what its schedule asks."""
+    spec, stationary = mapping.spec, mapping.stationary
     return {
         "ROWS": spec.rows,
         "COLS": spec.cols,
@@ -72,13 +75,17 @@ def parameters(mapping: Mapping, code_bits: int = 4) -> dict[str, int]:
         "WEIGHT_BITS": spec.weight_bits,
         "PSUM_BITS": spec.psum_bits,
         "CODE_BITS": code_bits,
-        **{f"{memory.upper()}_DEPTH": words for memory, words in memory_words(mapping).items()},
+        "SIMD": spec.simd,
+        "DOUBLE": int(schedule.double and not stationary),
+        "STATIONARY": int(stationary),
+        "PACKED": int(mapping.flat is not None),
+        **{f"{memory.upper()}_DEPTH": max(1, words) for memory, words in memory_words(mapping, schedule).items()},
         "OC_TILES": mapping.oc_tiles,
     }
 
 
 def layout(schedule: Schedule) -> Layout:
-    """The order in which the core takes and gives words."""
+    """The order in which the core takes and gives words, of one picture and with a pass for each kernel position."""
     position = "onij" if schedule.useful else "nij"
     return Layout(
         "core",
@@ -105,34 +112,54 @@ def write_layer(
     """
     mapping = result.mapping
     conv, spec = mapping.conv, mapping.spec
-    counts = {}
-    for file in vector_files(result, layout(schedule)):
-        with (folder / file.name).open("wb") as out:
-            out.writelines(file.encode())
-        counts[file.name] = file.shape[0]
+
+    def write(name: str, blocks: Iterable[NDArray[np.integer]], fmt: IntFormat) -> int:
+        count = 0
+        with (folder / f"{name}.txt").open("wb") as out:
+            for words in blocks:
+                out.write(encode_words(name, words, fmt, first=count))
+                count += len(words)
+        return count
+
+    acts = write("act", [descriptor.act_words(mapping, result.act)], mapping.code_format)
+    lanes = descriptor.weight_words(mapping, schedule)
+    weights = write("weight", [lanes.reshape(len(lanes), -1)], spec.weight_format)
+    tiles = (result.psum[mapping.ic_range(oc_tile), oc_tile] for oc_tile in range(mapping.oc_tiles))
+    psums = write("psum", (leaving(mapping, block, schedule.useful) for block in tiles), spec.psum_format)
+    outs = write("out", [out_words(mapping, result.out)], spec.psum_format)
     clocks = _write_clocks(mapping, folder, schedule)
     stores = 0
     if requantize is not None:
         words_of = store(mapping, requantize, code_bits)
         (folder / "store.txt").write_text("".join(f"{word}\n" for word in words_of))
         stores = len(words_of)
-        codes = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)
-        codes[: conv.out_channels] = (requantize.apply(result.out[None])[0] - requantize.low).reshape(
-            conv.out_channels, -1
-        )
-        words = codes.reshape(mapping.oc_tiles, spec.cols, -1).swapaxes(1, 2).reshape(-1, spec.cols)
-        (folder / "code.txt").write_bytes(encode_words("code", words, IntFormat(code_bits, signed=False)))
+        pictures = result.out.reshape(-1, *result.out.shape[-3:])
+        codes = requantize.apply(pictures) - requantize.low
+        write("code", [out_words(mapping, codes)], IntFormat(code_bits, signed=False))
     numbers = [
         *(conv.act_format.signed, spec.overflow == "saturate", isinstance(requantize, FixedPoint)),
-        *(schedule.useful, schedule.drained, mapping.oc_tiles, *conv.kernel, *mapping.padded_shape),
-        *(*mapping.output_shape, *conv.stride, *conv.dilation, counts["act.txt"], counts["weight.txt"], stores),
-        *(counts["psum.txt"], counts["out.txt"], requantize is not None, 2 * schedule.clocks(mapping) + 1000),
+        *(schedule.drained, schedule.double and not mapping.stationary, mapping.stationary),
+        *(mapping.simd.bit_length() - 1, mapping.oc_tiles),
+        *descriptor.reading(mapping, schedule).numbers(),
+        *descriptor.placing(mapping, schedule).numbers(),
+        *(acts, weights, stores, psums, outs, requantize is not None, 2 * schedule.clocks(mapping) + 1000),
+        *(n for port in schedule.ports(mapping) for n in (port.every, port.late)),
         *(clocks[event] for event in EVENTS),
-        contract(spec).lead + 1,  # the control leaves its idle state first
+        contract(spec).lead + schedule.first(mapping),
     ]
     (folder / "layer.txt").write_text(" ".join(str(int(n)) for n in numbers) + "\n")
-    ranges = [mapping.ic_range(oc_tile) for oc_tile in range(mapping.oc_tiles)]
-    (folder / "range.txt").write_text("".join(f"{tiles[-1]:016b}{tiles[0]:016b}\n" for tiles in ranges))
+    found = descriptor.ranges(mapping)
+    (folder / "range.txt").write_text("".join(f"{limit:032b}{begin:032b}\n" for begin, limit in found))
+    begins = descriptor.starts(mapping)
+    (folder / "row.txt").write_text("".join("".join(f"{n:032b}" for n in digits) + "\n" for digits in begins))
+
+
+def out_words(mapping: Mapping, values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Outputs (O, OH, OW) or (picture, O, OH, OW) as words (word, col), one oc_tile after another."""
+    cols, channels = mapping.spec.cols, mapping.conv.out_channels
+    lanes = np.zeros((mapping.oc_tiles * cols, mapping.onijs), dtype=np.int64)
+    lanes[:channels] = values.reshape(mapping.batch, channels, -1).swapaxes(0, 1).reshape(channels, -1)
+    return lanes.reshape(mapping.oc_tiles, cols, -1).swapaxes(1, 2).reshape(-1, cols)
 
 
 def _write_clocks(mapping: Mapping, folder: Path, schedule: Schedule) -> dict[str, int]:
@@ -145,7 +172,7 @@ def _write_clocks(mapping: Mapping, folder: Path, schedule: Schedule) -> dict[st
             for event, file in files.items():
                 clocks = getattr(events, event)
                 counts[event] += len(clocks)
-                file.write("\n".join(map(str, clocks.tolist())) + "\n")
+                file.writelines(f"{clock}\n" for clock in clocks.tolist())
     return counts
 
 
@@ -214,18 +241,40 @@ def run_on(
         given: the core's parameters; by default those that just hold the layer.
         dump, waves, runs, timeout: of `simulators.simulate`.
     """
+    how = schedule or Schedule()
     try:
-        write_layer(result, folder, schedule or Schedule(), requantize, code_bits)
+        write_layer(result, folder, how, requantize, code_bits)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror or error})") from None
     kind = waves.suffix[1:] if waves else ""
-    model = build(simulator, given or parameters(result.mapping, code_bits), cache, core, kind)
+    model = build(simulator, given or parameters(result.mapping, how, code_bits), cache, core, kind)
     found = outcome(simulate(simulator, model, folder, dump, waves, runs, timeout))
     for name, (came, _) in (("psum", found.psums), ("out", found.outputs), ("code", found.outputs))[int(dump != 1) :]:
         # A simulator goes on when its disk is full.
         if dump and (folder / f"{name}.log").read_bytes().count(b"\n") != came:
             raise BadInput(f"{folder}/{name}.log: expected {came:,} lines, some are missing: is the disk full?")
     return found
+
+
+def run_sequence(
+    simulator: Simulator,
+    layers: Sequence[tuple[ArrayResult, Schedule, Thresholds | FixedPoint | None]],
+    folder: Path,
+    code_bits: int = 4,
+    cache: Path | None = None,
+    core: Path | None = None,
+) -> Outcome:
+    """Layers on one core, one after another in one simulation, without a reset; `run_on` for what is compared.
+
+    Args:
+        folder: existing and empty, for a folder a layer.
+    """
+    for number, (result, schedule, requantize) in enumerate(layers):
+        place = folder / str(number)
+        place.mkdir()
+        write_layer(result, place, schedule, requantize, code_bits)
+    given = shared(parameters(result.mapping, schedule, code_bits) for result, schedule, _ in layers)
+    return outcome(simulate(simulator, build(simulator, given, cache, core), folder, layers=len(layers)))
 
 
 def shared(cores: Iterable[MappingType[str, int]]) -> dict[str, int]:
@@ -237,7 +286,7 @@ def shared(cores: Iterable[MappingType[str, int]]) -> dict[str, int]:
 
 
 def read_outputs(mapping: Mapping, folder: Path) -> NDArray[np.int64]:
-    """The accumulators that came out of the core, (O, OH, OW), from its out.log.
+    """The accumulators that came out of the core, (picture, O, OH, OW), from its out.log.
 
     Raises:
         BadInput: words are missing, or one is not all zeros and ones.
@@ -246,7 +295,7 @@ def read_outputs(mapping: Mapping, folder: Path) -> NDArray[np.int64]:
 
 
 def read_codes(mapping: Mapping, folder: Path, code_bits: int, low: int = 0) -> NDArray[np.int64]:
-    """The codes that came out of the core, (O, OH, OW), from its code.log; the core's own begin at 0, these at `low`.
+    """The codes that came out of the core, (picture, O, OH, OW), from its code.log; its own begin at 0, these at `low`.
 
     Raises:
         BadInput: as `read_outputs`.
@@ -262,8 +311,8 @@ def _placed(mapping: Mapping, path: Path, fmt: IntFormat) -> NDArray[np.int64]:
         raise BadInput(f"{path}: expected {wanted} words of {cols * fmt.bits} binary digits")
     digits = np.frombuffer("".join(texts).encode(), dtype=np.uint8) - ord("0")
     words = from_bits(digits.reshape(mapping.oc_tiles, mapping.onijs, cols, fmt.bits), fmt.signed)
-    channels = words[:, :, ::-1].swapaxes(1, 2).reshape(-1, *mapping.output_shape)  # lane 0 is written last
-    return channels[: mapping.conv.out_channels]
+    lanes = words[:, :, ::-1].swapaxes(1, 2).reshape(-1, mapping.batch, *mapping.output_shape)  # lane 0 is written last
+    return np.ascontiguousarray(lanes[: mapping.conv.out_channels].swapaxes(0, 1))
 
 
 _FIRST = re.compile(r"(time of )?(\w+) (\d+)(?: clock (-?\d+))? expected (\S+) found (\S+)")
@@ -272,14 +321,6 @@ _FIRST = re.compile(r"(time of )?(\w+) (\d+)(?: clock (-?\d+))? expected (\S+) f
 def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: int = 4) -> list[str]:
     """What the testbench saw first, of each kind: where it is in the layer, what was expected and what came."""
     sentences = []
-    position = schedule.vectors(mapping), "onij" if schedule.useful else "nij"
-    within = {  # of what happens in each pass: how many, and of what
-        "psum": position,
-        "event0": (mapping.spec.cols, "col"),
-        "event1": position,
-        "event2": (mapping.onijs, "onij"),
-        "event3": (mapping.onijs, "onij"),
-    }
     called = ("weight beat", "activation beat", "psum memory read", "psum memory write")
     for line in outcome.first:
         match = _FIRST.match(line)
@@ -289,14 +330,7 @@ def explain(mapping: Mapping, schedule: Schedule, outcome: Outcome, code_bits: i
         if kind == "start":
             sentences.append(f"the first weight beat: expected {expected} clocks after start, came {found} after it")
             continue
-        if kind in within:
-            count, last = within[kind]
-            number, at = divmod(int(index), count)
-            oc_tile, kij, ic_tile = mapping.order[number % mapping.passes]
-            where = f"oc_tile {oc_tile}, kij {kij}, ic_tile {ic_tile}, {last} {at}"
-        else:
-            oc_tile, onij = divmod(int(index), mapping.onijs)
-            where = f"oc_tile {oc_tile % mapping.oc_tiles}, onij {onij}"
+        where = _where(mapping, schedule, kind, int(index))
         if kind.startswith("event"):
             kind = called[int(kind[-1])]
         if late:
@@ -321,6 +355,29 @@ def _number(text: str, fmt: IntFormat) -> str:
     if text.strip("01"):
         return text
     return str(int(from_bits(np.array([int(digit) for digit in text], dtype=np.uint8), fmt.signed)))
+
+
+def _where(mapping: Mapping, schedule: Schedule, kind: str, index: int) -> str:
+    """Where in the layer the testbench's `index`-th event or word of a kind is."""
+    position = "onij" if schedule.useful or mapping.flat is not None else "nij"
+    within = {"psum": (schedule.vectors(mapping), "row" if mapping.stationary else position)}
+    if mapping.stationary:
+        within |= {"event0": (mapping.steps, "step"), "event1": (mapping.steps, "step")}
+    else:
+        beats = contract(mapping.spec, schedule.double).load_beats, "row" if schedule.double else "col"
+        within |= {"event0": beats, "event1": (schedule.vectors(mapping), position)}
+        within |= {"event2": (mapping.onijs, "onij"), "event3": (mapping.onijs, "onij")}
+    if kind not in within:
+        oc_tile, at = divmod(index, mapping.onijs)
+        return f"oc_tile {oc_tile % mapping.oc_tiles}, onij {at}"
+    count, last = within[kind]
+    number, at = divmod(index, count)
+    number %= mapping.rounds
+    if mapping.stationary:
+        return f"oc_tile {number // mapping.folds}, fold {number % mapping.folds}, {last} {at}"
+    oc_tile, kij, ic_tile = mapping.order[number]
+    place = f"row tile {ic_tile}" if mapping.flat is not None else f"kij {kij}, ic_tile {ic_tile}"
+    return f"oc_tile {oc_tile}, {place}, {last} {at}"
 
 
 _RESULT = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArraySpec, Mapping, Schedule, run_layer
+from systolith.array import ArraySpec, Mapping, run_mapped
 from systolith.array.spec import widened
 from systolith.equality import Equality, compare
 from systolith.network import Conv, IntegerNetwork
@@ -23,6 +23,7 @@ from systolith.network.requantize import FixedPoint, Thresholds, to_fixed_point
 from systolith.rtl.compiling import build
 from systolith.rtl.layer import Outcome, parameters, read_codes, read_outputs, run_on, shared, store
 from systolith.rtl.simulators import Simulator
+from systolith.timing import Choice, Schedule, choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Planned:
 
     Attributes:
         name: of the node.
-        mapping: on the core's array.
+        choice: on the core's array, in its schedule.
         consumer: the node whose codes the core gives, "" where it gives accumulators alone.
         requantize: what makes them, of accumulators without the bias: the array adds products alone.
         bias: int64 (O,), what the network adds to those, or None.
@@ -40,12 +41,22 @@ class Planned:
     """
 
     name: str
-    mapping: Mapping
+    choice: Choice
     consumer: str
     requantize: Thresholds | FixedPoint | None
     bias: NDArray[np.int64] | None
     code_bits: int
     core: dict[str, int]
+
+    @property
+    def mapping(self) -> Mapping:
+        """The layer on the core's array."""
+        return self.choice.mapping
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the core is told."""
+        return self.choice.schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +65,7 @@ class Ran:
 
     Attributes:
         planned: what was to run.
-        act: activation codes (C, H, W) that it took.
+        act: activation codes that it took, (C, H, W), of a batch (picture, C, H, W).
         outcome: the testbench's.
         equal: in a network: the accumulators and codes that came out of the core, read from its dump, against the
             network's own.
@@ -79,6 +90,8 @@ def plan(
     auto: bool = False,
     fixed_point: bool = False,
     widen: bool = False,
+    choose: Callable[[Mapping], Choice] = choose,
+    batch: int = 1,
 ) -> list[Planned]:
     """The layers `names`, no one twice, on cores of the size of `spec`, a core for each width of codes among them.
 
@@ -87,6 +100,8 @@ def plan(
         auto: psum bits are the least that no layer of a core can overflow, not those of `spec`.
         fixed_point: codes by (M, B, S) instead of thresholds.
         widen: lanes that are too narrow for a layer are widened for it.
+        choose: the schedule of a layer.
+        batch: pictures that are computed together.
 
     Raises:
         BadInput: no such layer, one too wide for its lanes, or no exact (M, B, S) of some channel.
@@ -105,9 +120,10 @@ def plan(
             thresholds = without_bias(consumer.thresholds, node.bias)
             chosen = to_fixed_point(consumer.name, thresholds) if fixed_point else thresholds
         produced = consumer.name if consumer is not None and chosen else ""
-        one = Planned(name, Mapping(conv, wide, *shape[1:]), produced, chosen, node.bias, code_bits, {})
+        unscheduled = Choice("", Mapping(conv, wide, shape[-2], shape[-1], batch), Schedule())
+        one = Planned(name, unscheduled, produced, chosen, node.bias, code_bits, {})
         groups.setdefault((wide.act_bits, wide.weight_bits, code_bits), []).append(one)
-    placed = {one.name: one for group in groups.values() for one in _on_one_core(group, auto)}
+    placed = {one.name: one for group in groups.values() for one in _on_one_core(group, auto, choose)}
     for one in placed.values():
         if one.requantize is not None:
             store(one.mapping, one.requantize, one.code_bits)  # whether they fit, before anything runs
@@ -122,13 +138,13 @@ def without_bias(thresholds: Thresholds, bias: NDArray[np.int64] | None) -> Thre
     return replace(t, values=t.values - (t.sign * bias)[:, None], lo=t.lo - bias, hi=t.hi - bias)
 
 
-def _on_one_core(group: Sequence[Planned], auto: bool) -> list[Planned]:
+def _on_one_core(group: Sequence[Planned], auto: bool, choose: Callable[[Mapping], Choice]) -> list[Planned]:
     """Layers of the same lanes and codes, on the core that they share."""
     spec = group[0].mapping.spec
     if auto:
         spec = replace(spec, psum_bits=max(2, *(max(one.mapping.least_psum_bits()) for one in group)))
-    placed = [replace(one, mapping=replace(one.mapping, spec=spec)) for one in group]
-    core = shared(parameters(one.mapping, one.code_bits) for one in placed)
+    placed = [replace(one, choice=choose(replace(one.mapping, spec=spec))) for one in group]
+    core = shared(parameters(one.mapping, one.schedule, one.code_bits) for one in placed)
     return [replace(one, core=core) for one in placed]
 
 
@@ -152,17 +168,16 @@ def run_one(
     planned: Planned,
     act: NDArray[np.integer],
     folder: Path,
-    schedule: Schedule,
     cache: Path | None = None,
     dump: int = 0,
     waves: Path | None = None,
     core: Path | None = None,
     timeout: float | None = None,
 ) -> Ran:
-    """One layer on its core, for activation codes (C, H, W); `folder` exists, for the files."""
+    """One layer on its core, for its activation codes; `folder` exists, for the files."""
     begin = time.perf_counter()
-    result = run_layer(planned.mapping.conv, act, planned.mapping.spec)
-    how = schedule, planned.requantize, planned.code_bits, cache, core, planned.core
+    result = run_mapped(planned.mapping, act)
+    how = planned.schedule, planned.requantize, planned.code_bits, cache, core, planned.core
     found = run_on(simulator, result, folder, *how, dump, waves, timeout=timeout)
     return Ran(planned, act, found, None, time.perf_counter() - begin)
 
@@ -174,19 +189,18 @@ def run_network(
     expected: MappingType[str, NDArray[np.int64]],
     planned: Sequence[Planned],
     folder: Path,
-    schedule: Schedule,
     cache: Path | None = None,
     core: Path | None = None,
     keep: bool = False,
     timeout: float | None = None,
-) -> Iterator[Ran | int]:
+) -> Iterator[Ran | tuple[int, ...]]:
     """A whole inference: the planned layers on the core, everything else on the host (`network/reference.py`).
 
-    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class, if
-    the network names one. After a layer that differs nothing more runs.
+    Each layer takes what the core gave for the layers before it. Every layer's `Ran` as it ends, and last the class of
+    each picture, if the network names one. After a layer that differs nothing more runs.
 
     Args:
-        pixels: uint8 (C, H, W).
+        pixels: uint8 (picture, C, H, W), as many as were planned for.
         expected: what each node of the network makes of them, as `reference.run` gives it.
         folder: existing, for a folder a layer.
         cache, core: of `simulators.build`.
@@ -200,26 +214,28 @@ def run_network(
         if one is not None:
             place = folder / step.name
             place.mkdir()
-            act = results[step.inputs[0]][0].astype(np.int32)
-            ran = run_one(simulator, one, act, place, schedule, cache, 1 if keep else 2, None, core, timeout)
+            act = results[step.inputs[0]].astype(np.int32)
+            ran = run_one(
+                simulator, one, act if len(act) > 1 else act[0], place, cache, 1 if keep else 2, None, core, timeout
+            )
             if ran.outcome.holds:
                 given = _given(one, place)
                 ran = replace(ran, equal=_as_the_network(one, given, expected))
-                results |= {name: values[None] for name, values in given.items()}
+                results |= given
             yield ran
             if not ran.holds:
                 return
             if not keep:
                 shutil.rmtree(place)
         elif step.name not in results:
-            taken = [results[name] for name in step.inputs] or [pixels[None].astype(np.int64)]
+            taken = [results[name] for name in step.inputs] or [pixels.astype(np.int64)]
             results[step.name] = compute(step.node, *taken)
     if isinstance(network.steps[-1].node, Argmax):
-        yield int(results[network.steps[-1].name][0])
+        yield tuple(int(one) for one in results[network.steps[-1].name])
 
 
 def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
-    """What came out of the core, (O, OH, OW), by the name of the node that produces it in the network."""
+    """What came out of the core, (picture, O, OH, OW), by the name of the node that produces it in the network."""
     acc = read_outputs(planned.mapping, folder)
     given = {planned.name: acc if planned.bias is None else acc + planned.bias[:, None, None]}
     if planned.requantize is not None:
@@ -230,7 +246,7 @@ def _given(planned: Planned, folder: Path) -> dict[str, NDArray[np.int64]]:
 def _as_the_network(
     planned: Planned, given: dict[str, NDArray[np.int64]], expected: MappingType[str, NDArray[np.int64]]
 ) -> Equality:
-    found = [compare(name, expected[name][0], values, ("oc", "oi", "oj")) for name, values in given.items()]
+    found = [compare(name, expected[name], values, ("picture", "oc", "oi", "oj")) for name, values in given.items()]
     first = next((f"{one.name} {one.first}" for one in found if one.different), "")
     name = f"{planned.name}: accumulators and codes from the core = the network's"
     return Equality(name, sum(one.compared for one in found), sum(one.different for one in found), first)

@@ -168,6 +168,7 @@ def simulate(
     runs: int = 1,
     timeout: float | None = None,
     abort: int = 0,
+    layers: int = 0,
 ) -> str:
     """Run a compiled testbench on the files in `folder` (`layer.write_layer`); what it prints.
 
@@ -176,6 +177,7 @@ def simulate(
         waves: the waveform to write, a suffix of `WAVES`.
         runs: how often the layer runs, each time as soon as the core is free.
         timeout: seconds.
+        layers: where not 0, so many layers run one after another, from the folders 0, 1 and so on below `folder`.
         abort: where not 0, the layer is started once before, and the core reset so many clocks later.
 
     Raises:
@@ -187,7 +189,8 @@ def simulate(
         command += [f"+waves={waves}"]
     try:
         done = run_tool(
-            [*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}", f"+abort={abort}"], timeout=timeout
+            [*command, f"+folder={folder}", f"+dump={dump}", f"+runs={runs}", f"+abort={abort}", f"+layers={layers}"],
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
         raise BadInput(f"{simulator.name} did not come to an end in {timeout:g} s (--timeout)") from None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArraySpec, Mapping, Schedule
+from systolith.array import ArraySpec, Mapping
 from systolith.array.spec import parse_size
 from systolith.exports.arrays import read_arrays
 from systolith.formats import BadInput
@@ -21,6 +21,9 @@ from systolith.pictures import read_picture
 from systolith.requests.option import Progress
 from systolith.requests.shared import Array, Lanes, OnePicture, Streaming
 from systolith.store import ASSETS, is_checkpoint, load_model_file, model_path
+from systolith.timing import Choice, choose
+from systolith.timing.mapper import require_known
+from systolith.timing.memory import Memory
 
 NODE_HEADINGS = ("name", "node", "takes", "shape", "result", "detail")
 
@@ -48,6 +51,26 @@ def find_picture(
     for text in notes:
         progress(f"{source}: {text}")
     return pixels, source, notes
+
+
+def find_batch(
+    request: OnePicture, count: int, progress: Progress, shape: tuple[int, ...] = (3, 32, 32)
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    """uint8 pixels (picture, 3, H, W) of as many pictures, and as `find_picture`.
+
+    Of a data set those that follow the first one; of a single picture its turns and mirrorings.
+    """
+    pixels, source, notes = find_picture(request, progress, shape)
+    if count == 1:
+        return pixels[None], source, notes
+    if request.data is not None:
+        first = request.index or 0
+        each = [find_picture(replace(request, index=first + n), progress, shape)[0] for n in range(count)]
+        return np.stack(each), f"{source} and the {count - 1} after it", notes
+    if pixels.shape[1] != pixels.shape[2]:
+        raise BadInput(f"--batch {count}: a picture that is not square has no turns: expected --data with it")
+    each = [np.rot90(pixels[:, :, :: -1 if n // 4 % 2 else 1], n % 4, (1, 2)) for n in range(count)]
+    return np.stack(each), f"{source}, turned and mirrored {count - 1} times", notes
 
 
 def _picture(
@@ -147,11 +170,22 @@ def lanes_of(request: Lanes) -> ArraySpec:
     return ArraySpec(rows, cols, request.act_bits, request.weight_bits, 16)
 
 
-def make_schedule(request: Streaming) -> Schedule:
-    """What the core is told to do."""
-    if request.schedule not in ("useful", "whole"):
-        raise BadInput(f"--schedule {request.schedule!r}: expected useful or whole")
-    return Schedule(request.schedule == "useful", request.drained)
+def require_schedule(request: Streaming) -> Memory:
+    """The memories that the options describe; `BadInput` where they, or the options of a schedule, make no sense."""
+    require_known(request.schedule, request.drained, request.least)
+    if not 1 <= request.batch <= 1024:
+        raise BadInput(f"--batch {request.batch}: expected 1 to 1024 pictures")
+    return Memory(request.act_bandwidth, request.weight_bandwidth, request.psum_bandwidth, request.latency)
+
+
+def scheduled(request: Streaming, mapping: Mapping) -> Choice:
+    """The layer in the schedule that the options name, or leave open."""
+    return choose(mapping, request.schedule, request.drained, request.least, require_schedule(request))
+
+
+def said_schedule(request: Streaming) -> dict[str, Any]:
+    """The options of a schedule, for `--json`."""
+    return {option.name: getattr(request, option.name) for option in fields(Streaming)}
 
 
 def settle(spec: ArraySpec, psum_bits: str | None, conv: Conv, height: int, width: int) -> ArraySpec:

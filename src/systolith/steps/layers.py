@@ -17,7 +17,7 @@ from systolith.network import Conv
 from systolith.network.reference import run as execute
 from systolith.requests.option import Progress
 from systolith.requests.shared import Array, OnePicture
-from systolith.steps.common import as_conv, find_layers, find_network, find_picture, make_spec, settle
+from systolith.steps.common import as_conv, find_batch, find_layers, find_network, find_picture, make_spec, settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Found:
     Attributes:
         place: below an output folder; "" for a single layer.
         conv: the layer.
-        act: its activations, codes (C, H, W).
+        act: its activations, codes (C, H, W), of a batch (picture, C, H, W).
         spec: the array, as wide as the layer needs where the options leave that open.
     """
 
@@ -47,6 +47,8 @@ def layers_of(
     verb: str,
     progress: Progress,
     executed: bool = True,
+    batch: int = 1,
+    simd: int = 1,
 ) -> Iterator[Found]:
     """The layers of `--layer`, for each picture.
 
@@ -56,27 +58,35 @@ def layers_of(
         images: picture files, more than one only without `index`.
         index: numbers of pictures in `data`, such as "0-2,7".
         executed: without, no picture is taken and all activations are 0.
+        batch: pictures that are taken together, as `find_batch` finds them.
+        simd: of the array.
 
     Raises:
         BadInput: no such layer, picture or number.
     """
-    spec = make_spec(array)
+    spec = replace(make_spec(array), simd=simd)
     grow = array.psum_bits is None and array.overflow == "error"
     network, _ = find_network(model, verb)
     nodes = find_layers(network, layer)
     taken = {name: network[name].inputs[0] for name in nodes}
     size = network.values[network.input.name].shape
-    nothing = [("", np.zeros(size, dtype=np.uint8))]
-    pictures = list(_pictures(images, data, index, size, progress)) if executed else nothing
+    if not executed:
+        pictures = [("", np.zeros((batch, *size), dtype=np.uint8))]
+    elif batch > 1:
+        which = OnePicture(image=images[0] if images else None, data=data, index=None if index is None else int(index))
+        pictures = [("", find_batch(which, batch, progress, size)[0])]
+    else:
+        pictures = [(name, one[None]) for name, one in _pictures(images, data, index, size, progress)]
     for folder, pixels in pictures:
         if executed:
-            results = execute(network, pixels[None], *taken.values())
+            results = execute(network, pixels, *taken.values())
         else:
-            results = {name: np.zeros((1, *network.values[name].shape), dtype=np.int64) for name in taken.values()}
+            results = {name: np.zeros((batch, *network.values[name].shape), dtype=np.int64) for name in taken.values()}
         for name, node in nodes.items():
-            conv, act = as_conv(node, results[taken[name]][0])
+            each = [as_conv(node, one) for one in results[taken[name]]]
+            conv, act = each[0][0], each[0][1] if batch == 1 else np.stack([act for _, act in each])
             wide = _widened(spec, conv, act, grow, progress) if layer == "all" else spec
-            wide = settle(wide, array.psum_bits, conv, *act.shape[1:])
+            wide = settle(wide, array.psum_bits, conv, *act.shape[-2:])
             parts = [folder] * (len(pictures) > 1) + [name] * (len(nodes) > 1 or layer == "all")
             yield Found("/".join(parts), conv, act, wide)
 
@@ -85,7 +95,7 @@ def _widened(spec: ArraySpec, conv: Conv, act: NDArray[np.integer], grow: bool, 
     """The array with lanes that take the layer, and (`grow`) accumulators that it cannot overflow."""
     wide = widened(conv, spec)
     if grow:
-        wide = replace(wide, psum_bits=max(spec.psum_bits, *Mapping(conv, wide, *act.shape[1:]).least_psum_bits()))
+        wide = replace(wide, psum_bits=max(spec.psum_bits, *Mapping(conv, wide, *act.shape[-2:]).least_psum_bits()))
     if wide != spec:
         lanes = f"{wide.act_bits}-bit activations, {wide.weight_bits}-bit weights, {wide.psum_bits}-bit psums"
         progress(f"{conv.name} is wider: {lanes}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import Schedule, run_layer
+from systolith.array import run_mapped
 from systolith.network import IntegerNetwork
 from systolith.requests.option import Progress
 from systolith.rtl.layer import explain, layout
@@ -34,7 +34,6 @@ class Run:
     pixels: NDArray[np.uint8]
     values: dict[str, NDArray[np.int64]]
     planned: list[Planned]
-    schedule: Schedule
     jobs: int
     core: Path | None
     waves: str
@@ -43,32 +42,33 @@ class Run:
 
 
 def act_of(run: Run, planned: Planned) -> NDArray[np.integer]:
-    """What the network gives the layer, codes (C, H, W)."""
-    taken = run.values[run.network[planned.name].inputs[0]][0]
-    return as_conv(run.network.layers[planned.name], taken)[1]
+    """What the network gives the layer, codes (C, H, W), of a batch (picture, C, H, W)."""
+    taken = run.values[run.network[planned.name].inputs[0]]
+    each = [as_conv(run.network.layers[planned.name], one)[1] for one in taken]
+    return np.stack(each) if len(each) > 1 else each[0]
 
 
-def run_all(run: Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], int | None]:
-    """Every layer's run, up to the first that differs; and the class, of a whole inference."""
+def run_all(run: Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran], tuple[int, ...] | None]:
+    """Every layer's run, up to the first that differs; and the classes, of a whole inference."""
     ran: list[Ran] = []
-    total = sum(run.schedule.clocks(one.mapping) for one in run.planned)
+    total = sum(one.choice.clocks for one in run.planned)
 
     def ended(one: Ran) -> None:
         ran.append(one)
-        run.progress("clocks", sum(run.schedule.clocks(r.planned.mapping) for r in ran), total)
+        run.progress("clocks", sum(r.planned.choice.clocks for r in ran), total)
 
     if not whole:
         _run_alone(run, folder, keep, ended)
         # The one that differs stands last: it is what is explained.
         return sorted(ran, key=lambda one: (not one.holds, run.planned.index(one.planned))), None
     inference = run_network(
-        *(run.simulator, run.network, run.pixels, run.values, run.planned, folder, run.schedule),
+        *(run.simulator, run.network, run.pixels, run.values, run.planned, folder),
         core=run.core,
         keep=keep,
         timeout=run.timeout,
     )
     for one in inference:
-        if isinstance(one, int):
+        if isinstance(one, tuple):
             return ran, one
         ended(one)
     return ran, None
@@ -81,7 +81,7 @@ def _run_alone(run: Run, folder: Path, keep: bool, ended: Callable[[Ran], None])
     def one(planned: Planned) -> Ran:
         place = folder / planned.name if len(run.planned) > 1 else folder
         place.mkdir(exist_ok=True)
-        how = run.schedule, None, 1 if keep else 0, waves, run.core, run.timeout
+        how = None, 1 if keep else 0, waves, run.core, run.timeout
         return run_one(run.simulator, planned, act_of(run, planned), place, *how)
 
     if len(run.planned) == 1:  # in this thread: what stops us stops the simulator
@@ -95,19 +95,20 @@ def _run_alone(run: Run, folder: Path, keep: bool, ended: Callable[[Ran], None])
 def explained(run: Run, ran: Ran, folder: Path) -> list[str]:
     """Why a layer does not hold: the first of each kind that is wrong, and the known mistake that would do that."""
     planned, mapping = ran.planned, ran.planned.mapping
-    why = explain(mapping, run.schedule, ran.outcome, planned.code_bits)
+    why = explain(mapping, planned.schedule, ran.outcome, planned.code_bits)
     if ran.equal is not None and not ran.equal.holds:
         why.append(ran.equal.first)
     wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
-    if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
+    plain = mapping.flat is None and mapping.batch == mapping.simd == 1  # what known mistakes are known of
+    if not plain or not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
         return why
     act = act_of(run, planned)
     place = folder / "explained"
     place.mkdir()
-    run_one(run.simulator, planned, act, place, run.schedule, None, 1, None, run.core, run.timeout)
+    run_one(run.simulator, planned, act, place, None, 1, None, run.core, run.timeout)
     level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
-    verdict = judge(run_layer(mapping.conv, act, mapping.spec), layout(run.schedule), place / log, How(level, "bin"))
+    verdict = judge(run_mapped(mapping, act), layout(planned.schedule), place / log, How(level, "bin"))
     shutil.rmtree(place)
-    right = verdict.matched
-    why += [f"it matches '{name}' at {right[0]:,} of {right[1]:,} words" for name in verdict.suspects]
-    return why + [f"closest is '{one.name}', at {one.words:,} of {right[1]:,} words" for one in verdict.closest]
+    matched = verdict.matched
+    why += [f"it matches '{name}' at {matched[0]:,} of {matched[1]:,} words" for name in verdict.suspects]
+    return why + [f"closest is '{one.name}', at {one.words:,} of {matched[1]:,} words" for one in verdict.closest]

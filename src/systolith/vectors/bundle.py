@@ -254,7 +254,7 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     mapping, stored, manifest = _read(folder)
     layout = layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
     psum = all_psums(mapping, stored["act"])
-    whole = ArrayResult(mapping, stored["act"], psum, accumulate_all(mapping, psum))
+    whole = ArrayResult(mapping, stored["act"], psum, accumulate_all(mapping, psum)[0])
     equalities = []
     if "psum" in stored:
         # Of a bundle written with fewer nij these are the first ones.

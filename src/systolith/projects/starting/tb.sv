@@ -29,6 +29,16 @@ module tb;
   localparam int ACT_AT = ACTS > 1 ? $clog2(ACTS) : 1;
   localparam int WEIGHT_AT = WEIGHTS > 1 ? $clog2(WEIGHTS) : 1;
   localparam int TILE_AT = OC_TILES > 1 ? $clog2(OC_TILES) : 1;
+  // What the core steps through, in addresses (walk.sv): positions, and the kernel. What is never stepped is 1.
+  localparam int COL_STEP = OUT_W > 1 ? STRIDE_W : 1;
+  localparam int ROW_STEP = PADDED_W * (OUT_H > 1 ? STRIDE_H : 1);
+  localparam int KJ = KERNEL_W > 1 ? DILATION_W : 1;
+  localparam int KI = PADDED_W * (KERNEL_H > 1 ? DILATION_H : 1);
+  wire [4*16:0] counts = {1'b0, 16'(OC_TILES), 16'd1, 16'(OUT_H), 16'(OUT_W)};  // the whole padded map
+  wire [4*32-1:0] strides = {32'(NIJS), 32'(NIJS), 32'(ROW_STEP), 32'(COL_STEP)};
+  wire [7*32-1:0] kernel = {
+    32'(NIJS), 32'(KERNEL_W * KJ), 32'd0, 32'(KJ), 32'(KERNEL_H * KI), 32'd0, 32'(KI)
+  };
   localparam int LIMIT = 4 * OC_TILES * IC_TILES * KIJS * (NIJS + ROWS + COLS + 8) + 1000;
 
   logic clk = 0;
@@ -69,18 +79,32 @@ module tb;
       .store_in('0),
       .range_write(range_write),
       .range_at(range_at),
-      .range_in({16'(IC_TILES - 1), 16'd0}),
+      .range_in({32'(IC_TILES * NIJS), 32'd0}),
+      .row_write(1'b0),
+      .row_at('0),
+      .row_in('0),
       .act_signed(1'b0),
       .saturate(1'b0),
       .fixed_point(1'b0),
-      .useful(1'b0),
       .drained(1'b0),
-      .shape({16'(OC_TILES), 16'(KERNEL_H), 16'(KERNEL_W), 16'(PADDED_H), 16'(PADDED_W), 16'(OUT_H), 16'(OUT_W),
-              16'(STRIDE_H), 16'(STRIDE_W), 16'(DILATION_H), 16'(DILATION_W)}),
+      .shadowed(1'b0),
+      .stationary(1'b0),
+      .split('0),
+      .read_walk({counts, strides, kernel}),
+      .place_walk({counts, strides, kernel}),
       .start(start),
+      .act_give(1'b1),
+      .weight_give(1'b1),
+      .psum_give(1'b1),
       .busy(busy),
-      .west_load(),
-      .west_stream(),
+      .load(),
+      .stream(),
+      .act_ask(),
+      .act_first(),
+      .act_take(),
+      .weight_ask(),
+      .weight_first(),
+      .weight_take(),
       .psum_read(),
       .psum_write(),
       .overrun(),

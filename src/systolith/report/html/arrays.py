@@ -9,26 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array import ArrayResult, Mapping, Schedule
-from systolith.array.account import Split, split
-from systolith.array.machine import LOAD, STREAM
-from systolith.array.trace import Trace, trace
+from systolith.array import ArrayResult, Mapping
 from systolith.report.diagram import Row, draw
 from systolith.report.html.figures import Animation, Bars, Drawing, Figure, Heatmap
+from systolith.timing import Schedule
+from systolith.timing.account import Split, split
+from systolith.timing.machine import LOAD, STREAM
+from systolith.timing.trace import Trace, trace
 
 MOST_PES, MOST_NUMBERS, MOST_CLOCKS = 16, 240_000, 96
 """Of an animation: rows and columns, numbers in the page, clocks of a layer."""
 
-Layer = tuple[str, Mapping, NDArray[np.integer]]
-"""A name, the layer on the array, its activation codes (C, H, W)."""
+Layer = tuple[str, Mapping, NDArray[np.integer], Schedule]
+"""A name, the layer on the array, its activation codes, its schedule."""
 
 
-def animation(layers: Sequence[Layer], schedule: Schedule) -> Animation:
+def animation(layers: Sequence[Layer]) -> Animation:
     """The first clocks of each layer, from the register-level machine."""
     spec = layers[0][1].spec
     rows, cols = min(spec.rows, MOST_PES), min(spec.cols, MOST_PES)
     clocks = min(MOST_CLOCKS, max(24, MOST_NUMBERS // (5 * rows * cols * len(layers))))
-    made = [_stepped(name, trace(mapping, act, schedule, clocks), rows, cols) for name, mapping, act in layers]
+    made = [_stepped(name, trace(mapping, act, how, clocks), rows, cols) for name, mapping, act, how in layers]
     part = f" Rows and columns 0 to {MOST_PES - 1} of {spec} are shown." if max(spec.rows, spec.cols) > MOST_PES else ""
     note = (
         f"The first {clocks} clocks of each layer, clock 0 being that of the first weight beat. In a processing "
@@ -56,8 +57,9 @@ def _stepped(name: str, seen: Trace, rows: int, cols: int) -> dict[str, Any]:
     }
 
 
-def timing(name: str, mapping: Mapping, act: NDArray[np.integer], schedule: Schedule) -> Drawing:
+def timing(layer: Layer) -> Drawing:
     """The timing diagram of a layer's first clocks."""
+    name, mapping, act, schedule = layer
     seen = trace(mapping, act, schedule, 72)
     last, registers = mapping.spec.cols - 1, seen.registers
     beats = seen.beats
@@ -83,11 +85,11 @@ def timing(name: str, mapping: Mapping, act: NDArray[np.integer], schedule: Sche
     return Drawing("Timing", draw(seen.begin, rows, title, len(beats)), "Beats and words of the register machine.")
 
 
-def utilisations(layers: Sequence[Layer], schedule: Schedule) -> Heatmap:
+def utilisations(layers: Sequence[Layer]) -> Heatmap:
     """The share of all clocks in which each processing element adds a product of the layer's own."""
     spec = layers[0][1].spec
     used, clocks = np.zeros((spec.rows, spec.cols), np.int64), 0
-    for _, mapping, _ in layers:
+    for _, mapping, _, schedule in layers:
         used += worked(mapping)
         clocks += schedule.clocks(mapping)
     rows, cols = ([f"{what} {n}" for n in range(count)] for what, count in (("row", spec.rows), ("col", spec.cols)))
@@ -97,20 +99,25 @@ def utilisations(layers: Sequence[Layer], schedule: Schedule) -> Heatmap:
 
 
 def worked(mapping: Mapping) -> NDArray[np.int64]:
-    """(row, col), products of a real activation channel and a real weight that each processing element adds."""
+    """(row, col), clocks in which each processing element adds products of real activation channels and weights."""
     ones = replace(mapping, conv=replace(mapping.conv, weight=np.ones_like(mapping.conv.weight)))
     oc_tile, kij, ic_tile = mapping.order.T
-    tiles = ones.weight_tiles()[ic_tile, oc_tile, kij]  # (pass, col, row)
-    found: NDArray[np.int64] = tiles.astype(np.int64).sum(0).T * mapping.onijs
-    return found
+    tiles = ones.weight_tiles()[ic_tile, oc_tile, kij]  # (pass, col, code)
+    lanes = tiles.reshape(*tiles.shape[:2], -1, mapping.simd).any(axis=3)  # (pass, col, row or step)
+    if not mapping.stationary:
+        found: NDArray[np.int64] = lanes.sum(axis=0).T * mapping.onijs
+        return found
+    rows = mapping.spec.rows
+    positions = np.bincount(rows - 1 - np.arange(mapping.onijs) % rows, minlength=rows)
+    return np.outer(positions, lanes.sum(axis=(0, 2)))
 
 
-def clock_bars(layers: Sequence[tuple[str, Mapping]], schedule: Schedule) -> Bars:
+def clock_bars(layers: Sequence[tuple[str, Mapping, Schedule]]) -> Bars:
     """Where the clocks of each layer go."""
-    splits = [split(mapping, schedule) for _, mapping in layers]
+    splits = [split(mapping, schedule) for _, mapping, schedule in layers]
     parts = {part.name: [getattr(one, part.name) for one in splits] for part in fields(Split)}
     kept = {name: values for name, values in parts.items() if any(values)}
-    return Bars("Where the clocks go", [name for name, _ in layers], kept, "Clocks")
+    return Bars("Where the clocks go", [name for name, _, _ in layers], kept, "Clocks")
 
 
 def histograms(result: ArrayResult) -> Iterator[Figure]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from systolith.array import Schedule, run_layer
+from systolith.array import run_mapped
 from systolith.flows.flow import Report
 from systolith.mutation.run import FATES
 from systolith.report.html.arrays import Layer, animation, clock_bars, histograms, timing, utilisations
@@ -18,6 +18,7 @@ from systolith.report.html.chains import chain_of
 from systolith.report.html.codes import maps
 from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures, buckets
 from systolith.report.parts import Table
+from systolith.timing import Schedule
 
 _MOST_BUCKETS = 40
 
@@ -34,31 +35,30 @@ def figures_of(report: Report) -> Iterator[Any]:
 
 def _run(report: Any) -> Iterator[Figure]:
     result = report.result
-    yield from _on_array([(result.mapping.conv.name, result.mapping, result.act)], Schedule(useful=True))
+    yield from _on_array([(result.mapping.conv.name, result.mapping, result.act, Schedule())])
 
 
 def _simulate(report: Any) -> Iterator[Figure]:
     rows = [row for row in report.rows if row.act is not None]
-    layers = [(row.mapping.conv.name, row.mapping, row.act) for row in rows]
+    layers = [(row.mapping.conv.name, row.mapping, row.act, row.choice.schedule) for row in rows]
     if layers:
-        yield from _on_array(layers, report.schedule)
+        yield from _on_array(layers)
     else:  # nothing was stepped
-        yield clock_bars([(row.mapping.conv.name, row.mapping) for row in report.rows], report.schedule)
+        yield clock_bars([(row.mapping.conv.name, row.mapping, row.choice.schedule) for row in report.rows])
 
 
 def _cosim(report: Any) -> Iterator[Figure]:
-    layers = [(one.planned.name, one.planned.mapping, one.act) for one in report.ran]
-    yield from _on_array(layers, report.how)
+    yield from _on_array([(one.planned.name, one.planned.mapping, one.act, one.planned.schedule) for one in report.ran])
 
 
-def _on_array(layers: list[Layer], how: Schedule) -> Iterator[Figure]:
-    yield animation(layers, how)
-    name, mapping, act = layers[0]
-    yield timing(name, mapping, act, how)
-    yield clock_bars([(name, mapping) for name, mapping, _ in layers], how)
-    yield utilisations(layers, how)
+def _on_array(layers: list[Layer]) -> Iterator[Figure]:
+    yield animation(layers)
+    yield timing(layers[0])
+    yield clock_bars([(name, mapping, how) for name, mapping, _, how in layers])
+    yield utilisations(layers)
     if len(layers) == 1:
-        yield from histograms(run_layer(mapping.conv, act, mapping.spec))
+        _, mapping, act, _ = layers[0]
+        yield from histograms(run_mapped(mapping, act))
 
 
 def _check(report: Any) -> Iterator[Figure]:

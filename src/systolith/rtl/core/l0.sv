@@ -1,48 +1,52 @@
-// The queue west of the array: whole words in, row r out r clocks after row 0.
+// A queue at an edge of the array: whole words in, lane n out n clocks after lane 0. Flags say what a word is for; all of
+// them are 0 in a clock without one.
 module l0 #(
-    parameter int ROWS = 8,
+    parameter int LANES = 8,
     parameter int CODE_BITS = 4,
+    parameter int FLAGS = 1,
     parameter int DEPTH = 4
 ) (
-    input  logic                      clk,
-    input  logic                      reset,
-    input  logic                      push_load,
-    input  logic                      push_stream,
-    input  logic [ROWS*CODE_BITS-1:0] push_code,
-    output logic                      full,
-    output logic [          ROWS-1:0] west_load,
-    output logic [          ROWS-1:0] west_stream,
-    output logic [ROWS*CODE_BITS-1:0] west_code
+    input  logic                       clk,
+    input  logic                       reset,
+    input  logic                       push,
+    input  logic [          FLAGS-1:0] push_flags,
+    input  logic [LANES*CODE_BITS-1:0] push_code,
+    output logic                       overrun,
+    output logic [    LANES*FLAGS-1:0] flags,
+    output logic [LANES*CODE_BITS-1:0] code
 );
-  wire empty, load, stream;
-  wire [ROWS*CODE_BITS-1:0] code;
+  localparam int LANE = FLAGS + CODE_BITS;
+  wire empty, full;
+  wire [FLAGS-1:0] head_flags;
+  wire [LANES*CODE_BITS-1:0] head_code;
+  assign overrun = full && push;
   fifo #(
-      .WIDTH(2 + ROWS * CODE_BITS),
+      .WIDTH(FLAGS + LANES * CODE_BITS),
       .DEPTH(DEPTH)
   ) queue (
       .clk(clk),
       .reset(reset),
-      .push(push_load || push_stream),
-      .in({push_load, push_stream, push_code}),
+      .push(push),
+      .in({push_flags, push_code}),
       .pop(!empty),
       .empty(empty),
       .full(full),
-      .out({load, stream, code})
+      .out({head_flags, head_code})
   );
-  for (genvar r = 0; r < ROWS; r++) begin : row
-    wire [CODE_BITS+1:0] now = {!empty && load, !empty && stream, code[r*CODE_BITS+:CODE_BITS]};
-    wire [CODE_BITS+1:0] late;
-    if (r == 0) begin : first
+  for (genvar n = 0; n < LANES; n++) begin : lane
+    wire [LANE-1:0] now = {empty ? FLAGS'(0) : head_flags, head_code[n*CODE_BITS+:CODE_BITS]};
+    wire [LANE-1:0] late;
+    if (n == 0) begin : first
       assign late = now;
     end else begin : further
-      // r beats on their way, the oldest in the highest place.
-      logic [r*(CODE_BITS+2)-1:0] way;
+      // n beats on their way, the oldest in the highest place.
+      logic [n*LANE-1:0] way;
       always_ff @(posedge clk) begin
         if (reset) way <= '0;
-        else way <= (r * (CODE_BITS + 2))'({way, now});
+        else way <= (n * LANE)'({way, now});
       end
-      assign late = way[(r-1)*(CODE_BITS+2)+:CODE_BITS+2];
+      assign late = way[(n-1)*LANE+:LANE];
     end
-    assign {west_load[r], west_stream[r], west_code[r*CODE_BITS+:CODE_BITS]} = late;
+    assign {flags[n*FLAGS+:FLAGS], code[n*CODE_BITS+:CODE_BITS]} = late;
   end
 endmodule

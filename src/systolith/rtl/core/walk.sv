@@ -1,100 +1,112 @@
-// The order of a layer: for each oc_tile, kij, ic_tile (a pass) every position that is streamed. One step a clock.
+// The order of a layer: for each oc_tile its passes, in each pass every position that is streamed. One step a clock.
 //
-// An oc_tile takes the ic_tiles `first_tile` to `last_tile`: all of them, or of a grouped layer those of its groups.
-// Of the padded map either all positions nij are streamed, or (useful) only those that an output needs under this kij.
-// Two walks run in a core: one reads activations, the other, a few clocks later, finds the place of each psum.
+// A position that an output needs is found by its address within a map, counted from where the kernel lies: columns,
+// rows and pictures are steps of addresses. Either these alone are streamed (useful), or all addresses of the padded maps
+// one after another. Two walks run in a core: one reads activations, the other, a few clocks later, finds the place of
+// each psum.
 module walk #(
-    parameter int ACT_AT  = 8,
-    parameter int PSUM_AT = 8
+    parameter int AT = 8,
+    parameter int PSUM_AT = 8,
+    parameter int WALK = 1 + 4 * 16 + 11 * AT
 ) (
-    input  logic          clk,
-    input  logic          restart,
-    input  logic          step,
-    input  logic          useful,
-    input  logic [11*16-1:0] shape,  // eleven numbers of 16 bits, see below
-    input  logic [  15:0] first_tile,  // of this oc_tile
-    input  logic [  15:0] last_tile,
-    output logic [  15:0] oc_tile,
-    output logic [ACT_AT-1:0] act_at,   // ic_tile*Np + nij
-    output logic [PSUM_AT-1:0] onij,     // of the output that takes this psum, if `needed`
-    output logic          needed,
-    output logic          first,    // pass of its oc_tile
-    output logic          last,     // pass of its oc_tile
-    output logic          pass_end,
-    output logic          layer_end
+    input  logic               clk,
+    input  logic               restart,
+    input  logic               step,
+    input  logic [   WALK-1:0] layer,       // see below
+    input  logic [     AT-1:0] slot_limit,  // of this oc_tile
+    output logic [       15:0] oc_tile,
+    output logic [     AT-1:0] slot,        // row 0's
+    output logic [     AT-1:0] tap,         // nothing where all addresses are streamed
+    output logic [     AT-1:0] at,          // the position, from there
+    output logic [PSUM_AT-1:0] onij,        // of the output that takes this psum, if `needed`
+    output logic               needed,
+    output logic               first,       // pass of its oc_tile
+    output logic               last,        // pass of its oc_tile
+    output logic               pass_end,
+    output logic               layer_last,  // pass of the layer
+    output logic               layer_end
 );
-  wire [15:0] oc_tiles, kernel_h, kernel_w, padded_h, padded_w;
-  wire [15:0] out_h, out_w, stride_h, stride_w, dilation_h, dilation_w;
-  assign {oc_tiles, kernel_h, kernel_w, padded_h, padded_w,
-          out_h, out_w, stride_h, stride_w, dilation_h, dilation_w} = shape;
+  wire [15:0] oc_tiles, pictures, out_h, out_w;
+  wire [AT-1:0] whole, map_step, row_step, col_step;  // addresses
+  wire [7*AT-1:0] kernel;  // as taps.sv takes it
+  wire useful;
+  assign {useful, oc_tiles, pictures, out_h, out_w, whole, map_step, row_step, col_step, kernel} = layer;
 
-  logic [15:0] past, ki, kj;  // ic_tiles past the first one
-  wire [15:0] ic_tile = first_tile + past;
-  logic [15:0] i, j;  // position in the padded map
-  logic [15:0] oi, oj;  // the next output row and column to be met
-  logic [15:0] want_i, want_j;  // where
-  wire [15:0] start_j = kj * dilation_w;
+  wire step_pass = step && pass_end;
+  wire unused_live;
+  wire [AT-1:0] place;
+  assign tap = useful ? place : '0;
+  taps #(
+      .AT(AT)
+  ) top (
+      .clk(clk),
+      .begins(restart || step_pass && last),
+      .step(step_pass),
+      .slot_start(AT'(0)),
+      .kj_start(AT'(0)),
+      .ki_start(AT'(0)),
+      .slot_limit(slot_limit),
+      .slot_step(kernel[6*AT+:AT]),
+      .kj_limit(kernel[5*AT+:AT]),
+      .kj_step(kernel[4*AT+:AT]),
+      .kj_unit(kernel[3*AT+:AT]),
+      .ki_limit(kernel[2*AT+:AT]),
+      .ki_step(kernel[1*AT+:AT]),
+      .ki_unit(kernel[0*AT+:AT]),
+      .slot(slot),
+      .tap(place),
+      .live(unused_live),
+      .ends(last)
+  );
 
-  wire row_met = i == want_i && oi != out_h;
-  wire col_met = j == want_j && oj != out_w;
-  assign needed = row_met && col_met;
-  assign act_at = ACT_AT'(32'(ic_tile) * 32'(padded_h) * 32'(padded_w) + 32'(i) * 32'(padded_w) + 32'(j));
-  assign onij = PSUM_AT'(32'(oi) * 32'(out_w) + 32'(oj));
-
-  wire row_end = useful ? oj == out_w - 1'b1 : j == padded_w - 1'b1;
-  wire map_end = row_end && (useful ? oi == out_h - 1'b1 : i == padded_h - 1'b1);
-  wire tile_end = ic_tile == last_tile;
-  wire kj_end = kj == kernel_w - 1'b1;
-  wire ki_end = ki == kernel_h - 1'b1;
-  assign first = past == 0 && ki == 0 && kj == 0;
-  assign last = tile_end && kj_end && ki_end;
-  assign pass_end = map_end;
-  assign layer_end = map_end && last && oc_tile == oc_tiles - 1'b1;
-
-  // The pass behind this one.
-  wire [15:0] next_kj = !tile_end ? kj : kj_end ? '0 : kj + 1'b1;
-  wire [15:0] next_ki = !(tile_end && kj_end) ? ki : ki_end ? '0 : ki + 1'b1;
-  wire [15:0] next_start_i = next_ki * dilation_h;
-  wire [15:0] next_start_j = next_kj * dilation_w;
+  logic [15:0] oi, oj, picture;  // of the next output
+  logic [AT-1:0] want, row_at, map_at;  // its position, those of its row's and its picture's first
+  logic [AT-1:0] nij;
+  logic done;  // no more output needs any
+  wire row_end = oj == out_w - 1'b1;
+  wire map_end = row_end && oi == out_h - 1'b1;
+  wire all_end = map_end && picture == pictures - 1'b1;
+  assign at = useful ? want : nij;
+  assign needed = useful || nij == place + want && !done;
+  assign pass_end = useful ? all_end : nij == whole - 1'b1;
+  assign layer_last = last && oc_tile == oc_tiles - 1'b1;
+  assign layer_end = pass_end && layer_last;
 
   always_ff @(posedge clk) begin
     if (restart) begin
       oc_tile <= '0;
-      past <= '0;
-      ki <= '0;
-      kj <= '0;
-      i <= '0;
-      j <= '0;
+      first <= 1'b1;
+    end else if (step_pass) begin
+      if (last) oc_tile <= oc_tile + 1'b1;
+      first <= last;
+    end
+    if (restart || step_pass) begin
       oi <= '0;
       oj <= '0;
-      want_i <= '0;
-      want_j <= '0;
+      picture <= '0;
+      want <= '0;
+      row_at <= '0;
+      map_at <= '0;
+      nij <= '0;
+      onij <= '0;
+      done <= 1'b0;
     end else if (step) begin
-      if (map_end) begin
-        past <= tile_end ? '0 : past + 1'b1;
-        kj <= next_kj;
-        ki <= next_ki;
-        if (last) oc_tile <= oc_tile + 1'b1;
-        i <= useful ? next_start_i : '0;
-        j <= useful ? next_start_j : '0;
-        oi <= '0;
-        oj <= '0;
-        want_i <= next_start_i;
-        want_j <= next_start_j;
-      end else if (row_end) begin
-        i <= useful ? i + stride_h : i + 1'b1;
-        j <= useful ? start_j : '0;
-        oj <= '0;
-        want_j <= start_j;
-        if (row_met) begin
-          oi <= oi + 1'b1;
-          want_i <= want_i + stride_h;
+      nij <= nij + 1'b1;
+      if (needed) begin
+        onij <= onij + 1'b1;
+        done <= all_end;
+        oj <= row_end ? '0 : oj + 1'b1;
+        want <= want + col_step;
+        if (row_end) begin
+          oi <= map_end ? '0 : oi + 1'b1;
+          row_at <= row_at + row_step;
+          want <= row_at + row_step;
         end
-      end else begin
-        j <= useful ? j + stride_w : j + 1'b1;
-        if (col_met) begin
-          oj <= oj + 1'b1;
-          want_j <= want_j + stride_w;
+        if (map_end) begin
+          picture <= picture + 1'b1;
+          map_at <= map_at + map_step;
+          row_at <= map_at + map_step;
+          want <= map_at + map_step;
         end
       end
     end

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import INT4, UINT4
-from systolith.array import ArraySpec, Mapping, Schedule, clocks, contract
-from systolith.array.account import Depths, Port, Split, needed_depths, require_capacity, sfp_clocks, split, traffic
+from systolith.array import ArraySpec, Mapping
 from systolith.formats import BadInput
 from systolith.network import Conv
+from systolith.timing import Schedule, clocks, contract
+from systolith.timing.account import Depths, Port, Split, needed_depths, require_capacity, sfp_clocks, split, traffic
 
 # 9 passes of 8 weight beats; 36 positions of the padded map, of which 16 are needed under each kij.
 SQUEEZED = Mapping(Conv("layer", np.ones((8, 8, 3, 3), int), UINT4, INT4, padding=(1, 1)), ArraySpec(), 4, 4)
@@ -63,22 +64,20 @@ def test_what_is_needed_is_enough_and_no_less() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "weights", "size", "options"),
+    ("said", "weights", "size", "batch"),
     [
-        ("padded map 1x65536", (1, 1, 1, 1), (1, 65536), {"stride": (1, 2)}),
-        ("padded map 1x65536", (1, 1, 1, 1), (1, 65534), {"stride": (1, 2), "padding": (0, 1)}),
-        ("output channel tiles 65536", (65536, 1, 1, 1), (1, 1), {}),
-        ("input channel tiles 65536", (1, 65536, 1, 1), (1, 1), {}),
-        ("kernel 1x65536", (1, 1, 1, 65536), (1, 65536), {}),
+        ("output map 1x65536", (1, 1, 1, 1), (1, 65536), 1),
+        ("output channel tiles 65536", (65536, 1, 1, 1), (1, 1), 1),
+        ("pictures 65536", (1, 1, 1, 1), (1, 1), 65536),
     ],
 )
 def test_numbers_beyond_the_descriptor_are_refused(
-    said: str, weights: tuple[int, ...], size: tuple[int, int], options: dict[str, tuple[int, int]]
+    said: str, weights: tuple[int, ...], size: tuple[int, int], batch: int
 ) -> None:
     for extra, refused in ((0, True), (1, False)):
         shape = tuple(n - extra if n > 1 else n for n in weights)
-        conv = Conv("layer", np.ones(shape, np.int8), UINT4, INT4, **options)
-        mapping = Mapping(conv, ArraySpec(1, 1), size[0], size[1] - extra * (size[1] > 1))
+        conv = Conv("layer", np.ones(shape, np.int8), UINT4, INT4)
+        mapping = Mapping(conv, ArraySpec(1, 1), size[0], size[1] - extra * (size[1] > 1), max(1, batch - extra))
         if refused:
             with pytest.raises(BadInput, match=f"^layer: {said}: expected at most 65,535"):
                 require_capacity(mapping, Schedule(), Depths())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array.machine import REGISTERS, machine
 from systolith.array.mapping import Mapping
-from systolith.array.timing import Schedule
+from systolith.timing.machine import REGISTERS, machine
+from systolith.timing.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,15 +12,45 @@ from hypothesis import strategies as st
 from naive_core import Core
 
 from conftest import INT4, UINT4, layers
-from systolith.array import ArraySpec, Mapping, Schedule, contract, observe, run_layer, timing
-from systolith.array.account import Depths, sfp_clocks, split
-from systolith.array.machine import REGISTERS, Block, _Sfp, machine
+from systolith.array import ArraySpec, Mapping, run_mapped
+from systolith.array.psums import leaving
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
+from systolith.timing import Choice, Schedule, choose, contract, observe
+from systolith.timing import schedule as timing
+from systolith.timing.account import Depths, needed_depths, sfp_clocks, split
+from systolith.timing.elements import registers_of
+from systolith.timing.machine import REGISTERS, Block, machine
+from systolith.timing.mapper import EVERY_WAY
+from systolith.timing.memory import Memory
+from systolith.timing.sums import Sums
 
 SIDE = st.integers(1, 9)
 SCHEDULES = [Schedule(useful, drained) for useful in (True, False) for drained in (False, True)]
 SPECS = st.builds(ArraySpec, SIDE, SIDE, psum_bits=st.integers(4, 18), overflow=st.sampled_from(["wrap", "saturate"]))
+BANDWIDTH = st.one_of(st.none(), st.integers(1, 60))
+MEMORIES = st.one_of(st.just(Memory()), st.builds(Memory, BANDWIDTH, BANDWIDTH, BANDWIDTH, st.integers(0, 5)))
+
+
+@st.composite
+def scheduled(
+    draw: st.DrawFn, max_channels: int = 11, max_map: int = 7, side: int = 9, batch: int = 3
+) -> tuple[Choice, np.ndarray]:
+    """A layer in any schedule: of several pictures, of codes that share lanes, with slow memories."""
+    conv, act = draw(layers(max_channels, max_map))
+    simd = draw(st.sampled_from([1, 1, 2, 4]))
+    rows, cols = draw(st.integers(1, side)), draw(st.integers(1, side))
+    overflow = draw(st.sampled_from(["wrap", "saturate"]))
+    spec = ArraySpec(rows, cols, 4 * simd, 4, draw(st.integers(4, 18)), overflow=overflow, simd=simd)
+    pictures = draw(st.integers(1, batch))
+    if pictures > 1:
+        act = np.stack([np.roll(act, n, (1, 2)) for n in range(pictures)])
+    mapping = Mapping(conv, spec, *act.shape[-2:], pictures)
+    name, drained = draw(st.sampled_from(EVERY_WAY))
+    choice = choose(mapping, name, drained, memory=draw(MEMORIES))
+    if draw(st.booleans()) and choice.schedule.double:  # a schedule without a name
+        choice = replace(choice, schedule=replace(choice.schedule, useful=False))
+    return choice, act
 
 
 def squeezed(act: np.ndarray | None = None) -> tuple[Mapping, np.ndarray]:
@@ -34,46 +64,43 @@ def joined(blocks: list[Block], name: str) -> np.ndarray:
     return np.concatenate([getattr(block, name) for block in blocks])
 
 
-@settings(max_examples=40)
-@given(layers(max_channels=4, max_map=5), SPECS, st.sampled_from(SCHEDULES), st.integers(1, 60))
-def test_every_register_in_every_clock(
-    case: tuple[Conv, np.ndarray], spec: ArraySpec, schedule: Schedule, block: int
-) -> None:
-    conv, act = case
-    mapping = Mapping(conv, spec, *act.shape[1:])
+@settings(max_examples=80)
+@given(scheduled(4, 5, 5, 2), st.integers(1, 60))
+def test_every_register_in_every_clock(case: tuple[Choice, np.ndarray], block: int) -> None:
+    (mapping, schedule), act = (case[0].mapping, case[0].schedule), case[1]
     naive = Core(mapping, act, schedule)
     blocks = list(machine(mapping, act, schedule, block=block, trace=True))
-    traced = {n: np.concatenate([b.registers[n] for b in blocks], axis=2) for n in REGISTERS}
-    stepped = traced["psum"].shape[2]
-    assert stepped == len(joined(blocks, "beats"))
-    expected = np.array(naive.registers[:stepped], dtype=np.int64).transpose(3, 1, 2, 0)
-    for values, name in zip(expected, REGISTERS, strict=True):
-        assert (traced[name] == values).all(), name
+    names = registers_of(mapping, schedule.double)
+    # Both go on for some clocks after the last word has left.
+    stepped = min(len(joined(blocks, "beats")), len(naive.registers))
+    assert blocks[0].begin + stepped > naive.outs[-1][0] - naive.base
+    for name in names:
+        found = np.concatenate([b.registers[name] for b in blocks], axis=2)[:, :, :stepped]
+        bits = mapping.spec.act_bits // mapping.simd if name == "code" else mapping.spec.weight_bits
+        assert (found == naive.history(name, stepped, bits)).all(), name
     assert blocks[0].begin == -naive.base
     for name, events in {"psum": naive.psums, "out": naive.outs}.items():
         assert joined(blocks, name).tolist() == [clock - naive.base for clock, _ in events]
         assert joined(blocks, f"{name}s").tolist() == [word for _, word in events]
     assert joined(blocks, "read").tolist() == [clock - naive.base for clock in naive.reads]
     assert joined(blocks, "write").tolist() == [clock - naive.base for clock, _ in naive.writes]
-    assert np.concatenate([b.registers["sums"] for b in blocks]).tolist() == [word for _, word in naive.writes]
+    if not mapping.stationary:
+        assert np.concatenate([b.registers["sums"] for b in blocks]).tolist() == [word for _, word in naive.writes]
 
 
-@given(layers(), SPECS, st.sampled_from(SCHEDULES), st.sampled_from([1, 100, None]))
-def test_words_and_clocks(
-    case: tuple[Conv, np.ndarray], spec: ArraySpec, schedule: Schedule, block: int | None
-) -> None:
-    conv, act = case
-    result = run_layer(conv, act, spec)
-    mapping = result.mapping
+@settings(max_examples=200)
+@given(scheduled(), st.sampled_from([1, 100, None]))
+def test_words_and_clocks(case: tuple[Choice, np.ndarray], block: int | None) -> None:
+    (mapping, schedule), act = (case[0].mapping, case[0].schedule), case[1]
+    result, spec = run_mapped(mapping, act), mapping.spec
     blocks = list(machine(mapping, act, schedule, block=block))
-    oc_tile, kij, ic_tile = mapping.order.T
-    psum = result.psum[ic_tile, oc_tile, kij]  # (pass, nij, col)
-    if schedule.useful:
-        psum = np.take_along_axis(psum, mapping.windows()[kij][:, :, None], axis=1)
-    assert (joined(blocks, "psums") == psum.reshape(-1, spec.cols)).all()
+    tiles = [result.psum[mapping.ic_range(oc_tile), oc_tile] for oc_tile in range(mapping.oc_tiles)]
+    psum = np.concatenate([leaving(mapping, block, schedule.useful) for block in tiles])
+    assert (joined(blocks, "psums") == psum).all()
     assert (joined(blocks, "psum") == schedule.psum_clocks(mapping).reshape(-1)).all()
+    pictures = result.out if act.ndim == 4 else result.out[None]
     outs = np.zeros((mapping.oc_tiles * spec.cols, mapping.onijs), dtype=np.int64)
-    outs[: conv.out_channels] = result.out.reshape(conv.out_channels, -1)
+    outs[: pictures.shape[1]] = pictures.swapaxes(0, 1).reshape(pictures.shape[1], -1)
     outs = outs.reshape(mapping.oc_tiles, spec.cols, -1).swapaxes(1, 2)
     assert (joined(blocks, "outs") == outs.reshape(-1, spec.cols)).all()
     assert (joined(blocks, "out") == schedule.out_clocks(mapping).reshape(-1)).all()
@@ -82,12 +109,17 @@ def test_words_and_clocks(
     assert found.holds, found
     assert found.clocks == found.split.clocks == schedule.clocks(mapping)
     assert found.split == split(mapping, schedule)
-    assert (found.split.stalls, found.overruns, found.hazards) == (0, 0, 0)
-    # What comparing covers: each psum and output value, and six clocks.
-    words, beats = len(psum.reshape(-1, spec.cols)), mapping.passes * spec.cols
-    updates, count = mapping.passes * mapping.onijs, mapping.oc_tiles * mapping.onijs
-    each = [words * spec.cols, count * spec.cols, beats, words, words, updates, updates, count]
-    assert [e.compared for e in found.equalities[:8]] == each
+    assert (found.overruns, found.hazards) == (0, 0)
+    assert found.ofifo <= needed_depths(mapping, schedule).ofifo <= spec.cols
+    if schedule.memory == Memory() and spec.rows > 1:
+        assert found.split.stalls == 0
+    # What comparing covers: each psum and output value, and six clocks; output stationary, four.
+    words, count = len(psum), mapping.oc_tiles * mapping.onijs
+    beats = mapping.rounds * schedule.beats(mapping)
+    loads = beats if mapping.stationary else mapping.passes * (spec.rows if schedule.double else spec.cols)
+    updates = [] if mapping.stationary else [mapping.passes * mapping.onijs] * 2
+    each = [words * spec.cols, count * spec.cols, loads, beats, words, *updates, count]
+    assert [e.compared for e in found.equalities[: len(each)]] == each
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
@@ -105,8 +137,9 @@ def test_the_widest_codes(act_bits: int, weight_bits: int, psum_bits: int, overf
         assert observe(mapping, act, Schedule()).holds
         naive = Core(mapping, act, Schedule())
         blocks = list(machine(mapping, act, Schedule(), trace=True))
-        traced = np.concatenate([np.stack([b.registers[n] for n in REGISTERS]) for b in blocks], axis=-1)
-        assert (traced == np.array(naive.registers[: traced.shape[-1]]).transpose(3, 1, 2, 0)).all()
+        for name in REGISTERS:
+            traced = np.concatenate([b.registers[name] for b in blocks], axis=-1)
+            assert (traced == naive.history(name, traced.shape[-1], 0)).all()
 
 
 def test_the_squeezed_layer_by_hand() -> None:
@@ -178,7 +211,7 @@ def test_a_sum_that_is_not_written_yet_is_a_hazard() -> None:
     mapping = Mapping(Conv("layer", np.ones((1, 3, 1, 1), int), UINT4, INT4), ArraySpec(1, 1), 1, 1)
     words = np.ones((3, 1), dtype=np.int64)
     for gap, hazards in ((1, 2), (2, 0)):
-        assert _Sfp(mapping, Schedule()).step(np.arange(3) * gap, words, None)[-1] == hazards
+        assert Sums(mapping, Schedule()).step(np.arange(3) * gap, words, None)[-1] == hazards
 
 
 def altered(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
@@ -205,7 +238,7 @@ def altered(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
     ],
 )
 def test_what_differs_is_found(name: str, index: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("systolith.array.observation.machine", lambda *a: altered(name, machine(*a)))
+    monkeypatch.setattr("systolith.timing.observation.machine", lambda *a: altered(name, machine(*a)))
     mapping, act = squeezed()
     found = observe(mapping, act, Schedule())
     assert not found.holds

@@ -61,3 +61,33 @@ def latched(before: Ints, value: Ints, enable: Bools) -> Any:
 def fit(values: Any, fmt: IntFormat, overflow: str) -> Any:
     """Saturated, or else wrapped."""
     return np.clip(values, fmt.lo, fmt.hi) if overflow == "saturate" else wrapped(values, fmt)
+
+
+def running(
+    before: Ints, added: Ints, enable: Bools, fresh: Bools, fmt: IntFormat | None, overflow: str
+) -> NDArray[Any]:
+    """The history, (row, clock + 1), of registers that add up: `added` where enabled, from 0 where `fresh`.
+
+    Args:
+        before: (row,), what they hold before the first clock.
+        added: (row, clock).
+        enable, fresh: (row, clock); a fresh clock is an enabled one.
+        fmt: what overflows in them, or None.
+        overflow: "saturate" or "wrap".
+    """
+    rows, count = added.shape
+    history = np.empty((rows, count + 1), dtype=before.dtype)
+    history[:, 0] = before
+    if fmt is not None and overflow == "saturate":
+        for clock in range(count):
+            held = history[:, clock]
+            sums = np.where(fresh[:, clock], 0, held) + added[:, clock]
+            history[:, clock + 1] = np.where(enable[:, clock], np.clip(sums, fmt.lo, fmt.hi), held)
+        return history
+    sums = np.cumsum(np.where(enable, added, 0), axis=1, dtype=np.int64)
+    # What had been added before the last fresh clock; before the first one, less what was there at the beginning.
+    begins = np.maximum.accumulate(np.where(fresh, np.arange(count), -1), axis=1)
+    earlier = np.take_along_axis(sums - np.where(enable, added, 0), np.maximum(begins, 0), axis=1)
+    totals = sums - np.where(begins < 0, -before.astype(np.int64)[:, None], earlier)
+    history[:, 1:] = totals if fmt is None else wrapped(totals, fmt)
+    return history

@@ -10,13 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array.account import Depths, Port, Split, Traffic, require_capacity, sfp_clocks, split, traffic
-from systolith.array.machine import LOAD, NOTHING, STREAM, Block, machine
 from systolith.array.mapping import Mapping
-from systolith.array.psums import iter_psums
+from systolith.array.psums import iter_psums, leaving
 from systolith.array.sfp import accumulate
-from systolith.array.timing import Contract, Events, Schedule, contract
 from systolith.equality import Equality, compare
+from systolith.timing.account import (
+    Depths,
+    Port,
+    Split,
+    Traffic,
+    memory_words,
+    require_capacity,
+    sfp_clocks,
+    split,
+    traffic,
+)
+from systolith.timing.machine import LOAD, NOTHING, STREAM, Block, machine
+from systolith.timing.memory import weight_lanes
+from systolith.timing.schedule import Contract, Events, Schedule, contract
 
 CLOCKS = {
     "load": "clocks of weight beats = predicted",
@@ -80,7 +91,7 @@ def observe(
         BadInput: what does not fit a queue, a memory or the core's descriptor; activations that are not the layer's;
             under overflow "error", a value that does not fit.
     """
-    depths, rules = depths or Depths(), rules or contract(mapping.spec)
+    depths, rules = depths or Depths(), rules or contract(mapping.spec, schedule.double)
     require_capacity(mapping, schedule, depths)
     rules = replace(rules, l0_depth=depths.l0 or rules.l0_depth, ofifo_depth=depths.ofifo or rules.ofifo_depth)
     expected = _Expected(mapping, act, schedule)
@@ -88,12 +99,12 @@ def observe(
     for block in machine(mapping, act, schedule, rules):
         count.add(block)
         at = np.arange(len(block.beats)) + block.begin
-        expected.compare("load", at[block.beats == LOAD])
+        expected.compare("load", block.load)
         expected.compare("stream", at[block.beats == STREAM])
         for name in ("psum", "read", "write", "out", *VALUES):
             expected.compare(name, getattr(block, name))
     found, moved, sfp = count.split(), count.traffic(), count.sfp()
-    lead, clocks = contract(mapping.spec).lead, schedule.clocks(mapping)
+    lead, clocks = contract(mapping.spec).lead + schedule.first(mapping) - 1, schedule.clocks(mapping)
     totals = (
         compare(
             "clocks before, by parts, in all, and after = predicted",
@@ -123,7 +134,7 @@ class _Expected:
     """What should come, one oc_tile after another, as it is needed: a queue for each kind of event and value."""
 
     def __init__(self, mapping: Mapping, act: NDArray[np.integer], schedule: Schedule) -> None:
-        self.names = {**VALUES, **CLOCKS}
+        self.names, self.stationary = {**VALUES, **CLOCKS}, mapping.stationary
         self.waiting: dict[str, deque[Any]] = {name: deque() for name in self.names}
         self.tiles = _tiles(mapping, act, schedule)
         self.compared = dict.fromkeys(self.names, 0)
@@ -154,6 +165,8 @@ class _Expected:
     def finish(self) -> Iterator[Equality]:
         """The comparisons; what never came is different."""
         for name, text in self.names.items():
+            if self.stationary and name in ("read", "write"):
+                continue  # there is no psum memory
             while (missing := self._next(name)) is not None:
                 self.compared[name] += missing.size
                 self._differ(name, missing.size, f"[{self.at[name]}] expected {missing[0]}, found nothing")
@@ -175,25 +188,24 @@ class _Expected:
 
 def _tiles(mapping: Mapping, act: NDArray[np.integer], schedule: Schedule) -> Iterator[dict[str, NDArray[Any]]]:
     """Values and clocks of each oc_tile, in the order of events."""
-    windows, cols = mapping.windows(), mapping.spec.cols
+    cols = mapping.spec.cols
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
-        psums = block.swapaxes(0, 1)  # (kij, ic_tile, nij, col)
-        if schedule.useful:
-            psums = np.stack([one[:, window] for one, window in zip(psums, windows, strict=True)])
         outs = np.zeros((mapping.onijs, cols), dtype=np.int64)
         sums = accumulate(mapping, block, oc_tile)
         outs[:, : len(sums)] = sums.T
         events = schedule.events(mapping, oc_tile)
         clocks = {field.name: getattr(events, field.name) for field in fields(Events)}
-        yield {"psums": psums.reshape(-1, cols), "outs": outs, **clocks}
+        yield {"psums": leaving(mapping, block, schedule.useful), "outs": outs, **clocks}
 
 
 class _Count:
     """What happened, from blocks one after another."""
 
     def __init__(self, mapping: Mapping, schedule: Schedule) -> None:
-        self.mapping = mapping
-        self.turns, self.wait = contract(mapping.spec).turnaround, schedule.gap(mapping)
+        self.mapping, self.schedule = mapping, schedule
+        self.turns, self.wait = schedule.rules(mapping).turnaround, schedule.gap(mapping)
+        # Output stationary, clocks between folds that are long enough for sums to leave.
+        self.idle = max(0, schedule.least(mapping) - schedule.span(mapping)) if mapping.stationary else 0
         self.beats = {LOAD: 0, STREAM: 0}
         self.turnaround = self.drain = self.stalls = 0
         self.before: tuple[int, int] | None = None  # the last beat: its clock and what it was
@@ -205,9 +217,12 @@ class _Count:
         """Count one block more."""
         if self.before is None:
             self.lead = -block.begin
-        at = np.flatnonzero(block.beats != NOTHING)
+        beats = block.beats.copy()  # and weights alone
+        loads = block.load - block.begin
+        beats[loads] = np.where(beats[loads] == NOTHING, LOAD, beats[loads])
+        at = np.flatnonzero(beats != NOTHING)
         if at.size:
-            kinds, clocks = block.beats[at].astype(np.int64), at + block.begin
+            kinds, clocks = beats[at].astype(np.int64), at + block.begin
             for kind in self.beats:
                 self.beats[kind] += int((kinds == kind).sum())
             before = self.before or (int(clocks[0]) - 1, LOAD)
@@ -229,6 +244,9 @@ class _Count:
         given[(left == LOAD) & (right == STREAM)] = self.turns
         turned = int(np.minimum(gap, given).sum())
         given[(left == STREAM) & (right == LOAD)] = self.wait
+        if self.idle:  # before the first step of a fold
+            number = self.beats[STREAM] - int((right == STREAM).sum()) + np.cumsum(right == STREAM) - 1
+            given[(left == STREAM) & (right == STREAM) & (number % self.mapping.steps == 0)] = self.idle
         planned = int(np.minimum(gap, given).sum())
         self.turnaround += turned
         self.drain += planned - turned
@@ -237,17 +255,18 @@ class _Count:
     def split(self) -> Split:
         assert self.before is not None
         drain = self.drain + self.last - self.before[0]
-        useful = self.writes
+        useful = self.beats[STREAM] if self.mapping.stationary else self.writes
         return Split(self.beats[LOAD], useful, self.beats[STREAM] - useful, self.turnaround, drain, self.stalls)
 
     def sfp(self) -> int:
         return max(0, self.last_out - self.last)
 
     def traffic(self) -> Traffic:
-        spec, mapping = self.mapping.spec, self.mapping
+        spec, words = self.mapping.spec, memory_words(self.mapping, self.schedule)
+        lanes = weight_lanes(self.mapping, self.schedule.rules(self.mapping).load_port == "north")
         return Traffic(
-            Port(self.act_reads, mapping.ic_tiles * mapping.nijs, spec.rows * spec.act_bits),
-            Port(self.weight_reads, mapping.passes * spec.cols, spec.rows * spec.weight_bits),
+            Port(self.act_reads, words["act"], spec.rows * spec.act_bits),
+            Port(self.weight_reads, words["weight"], lanes * spec.weight_bits),
             Port(self.reads, self.writes, spec.cols * spec.psum_bits),
             Port(0, self.outs, spec.cols * spec.psum_bits),
         )
