@@ -11,8 +11,9 @@
 import numpy as np
 
 import systolith as sl
-from systolith.array import Mapping, Schedule
-from systolith.array.machine import REGISTERS, machine
+from systolith.array import Mapping
+from systolith.timing import Schedule
+from systolith.timing.machine import REGISTERS, machine
 
 conv = sl.Conv.of(
     np.array([[[[1, 2]], [[3, 4]]], [[[5, 6]], [[7, -1]]]])
