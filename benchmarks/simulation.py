@@ -202,11 +202,6 @@ def folds(channels: int, filters: int, kijs: int, rows: int, cols: int) -> int:
     return -(-channels * kijs // rows) * -(-filters // cols)
 
 
-def theirs(count: int, vectors: int, rows: int, cols: int) -> int:
-    """SCALE-Sim's clocks, weight stationary: weights, vectors and drain of each fold."""
-    return count * (rows + vectors + rows + cols - 2)
-
-
 def theirs_by_dataflow(mapping: Any) -> dict[str, int]:
     """SCALE-Sim's clocks of a layer in each of its dataflows, by their formula; its reports have one less.
 
@@ -241,7 +236,7 @@ def explain() -> None:
         conv, (rows, cols) = mapping.conv, (mapping.spec.rows, mapping.spec.cols)
         parts = split(mapping, Schedule())
         count = folds(conv.in_channels, conv.out_channels, mapping.kijs, rows, cols)
-        both = parts.clocks, theirs(count, mapping.onijs, rows, cols)
+        both = parts.clocks, theirs_by_dataflow(mapping)["ws"]
         left = f"{parts.load:>9,}{parts.useful:>9,}{parts.turnaround:>7,}{parts.drain:>6,}{both[0]:>12,}"
         right = f"{count * rows:>15,}{count * mapping.onijs:>10,}{count * (rows + cols - 2):>9,}{both[1]:>11,}"
         print(f"{conv.name:<12}{conv.in_channels:>4} ->{conv.out_channels:>4}{left} |{right}")
@@ -251,8 +246,9 @@ def explain() -> None:
     for channels, filters, size in UNSQUEEZED:
         weight = np.zeros((filters, channels, 3, 3), dtype=np.int8)
         conv = Conv("layer", weight, IntFormat(4, False), IntFormat(4, True), padding=(1, 1))
-        sums[0] += Schedule().clocks(Mapping(conv, ArraySpec(), size, size))
-        sums[1] += theirs(folds(channels, filters, 9, 8, 8), size * size, 8, 8)
+        mapping = Mapping(conv, ArraySpec(), size, size)
+        sums[0] += Schedule().clocks(mapping)
+        sums[1] += theirs_by_dataflow(mapping)["ws"]
     print(f"the same before the squeeze:       ours {sums[0]:,}, SCALE-Sim's {sums[1]:,}")
 
 
@@ -322,7 +318,7 @@ def measure(mapping: Any, sums: dict[str, list[Any]]) -> bool:
     """Print a layer's rows and add to `sums`, (clocks, seconds) by simulation; whether all clocks are as predicted."""
     from systolith.timing import Schedule
 
-    name, spec = mapping.conv.name, mapping.spec
+    name = mapping.conv.name
     begin = time.perf_counter()
     predicted = Schedule().clocks(mapping)
     rows = [("closed form", predicted, time.perf_counter() - begin, 0)]
@@ -332,10 +328,10 @@ def measure(mapping: Any, sums: dict[str, list[Any]]) -> bool:
         found = ours(job, name)
         right &= found["clocks"] == predicted and found["holds"]
         rows.append((by, found["clocks"], found["seconds"], found["peak"]))
-    count = folds(mapping.conv.in_channels, mapping.conv.out_channels, mapping.kijs, spec.rows, spec.cols)
+    formulas = theirs_by_dataflow(mapping)
     found = scalesim(mapping)
-    right &= found["clocks"] + 1 == theirs(count, mapping.onijs, spec.rows, spec.cols)
-    for flow, clocks in theirs_by_dataflow(mapping).items():
+    right &= found["clocks"] + 1 == formulas["ws"]
+    for flow, clocks in formulas.items():
         if flow != "ws" and clocks < MOST_CHECKED:  # it takes minutes for more
             right &= scalesim(mapping, flow)["clocks"] + 1 == clocks
     rows.append(("SCALE-Sim", found["clocks"], found["seconds"], found["peak"]))
