@@ -8,7 +8,7 @@ import numpy as np
 
 from systolith.array.mapping import Mapping
 from systolith.formats import BadInput
-from systolith.timing.memory import Memory, weight_lanes
+from systolith.timing.memory import Memory
 from systolith.timing.memory import Port as MemoryPort
 from systolith.timing.schedule import Schedule, contract
 
@@ -112,7 +112,7 @@ class Traffic:
 def traffic(mapping: Mapping, schedule: Schedule) -> Traffic:
     """The words that each memory reads and writes."""
     spec, rounds, words = mapping.spec, mapping.rounds, memory_words(mapping, schedule)
-    lanes = weight_lanes(mapping, schedule.rules(mapping).load_port == "north")
+    lanes = schedule.rules(mapping).load_lanes * mapping.simd
     sums = 0 if mapping.stationary else rounds * mapping.onijs
     loads = rounds * (mapping.steps if mapping.stationary else contract(spec, schedule.double).load_beats)
     return Traffic(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from systolith.array.mapping import Mapping
-from systolith.array.spec import ArraySpec
 from systolith.formats import BadInput
 
 
@@ -70,24 +69,17 @@ def together(*ports: Port) -> Port:
     return Port(every, first - every)
 
 
-def ports(mapping: Mapping, memory: Memory, north: bool) -> tuple[Port, Port, Port]:
+def ports(mapping: Mapping, memory: Memory, lanes: int) -> tuple[Port, Port, Port]:
     """Those of the activation, weight and psum memories.
 
     Args:
         mapping: the layer on the array.
         memory: what its memories can do.
-        north: weights come from there, a word of columns.
+        lanes: of a word of weights.
     """
     spec = mapping.spec
-    lanes = weight_lanes(mapping, north)
-    words = spec.rows * spec.act_bits, lanes * spec.weight_bits, spec.cols * spec.psum_bits
+    words = spec.rows * spec.act_bits, lanes * mapping.simd * spec.weight_bits, spec.cols * spec.psum_bits
     bits = memory.act, memory.weight, memory.psum
     every = [1 if given is None else -(-word // given) for word, given in zip(words, bits, strict=True)]
     act, weight, psum = (Port(clocks, memory.latency) for clocks in every)
     return act, weight, psum
-
-
-def weight_lanes(mapping: Mapping, north: bool) -> int:
-    """Codes of a word of weights: from the west one for each code of a row, from the north of a column."""
-    spec: ArraySpec = mapping.spec
-    return (spec.cols if north else spec.rows) * mapping.simd

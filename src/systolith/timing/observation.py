@@ -26,7 +26,6 @@ from systolith.timing.account import (
     traffic,
 )
 from systolith.timing.machine import LOAD, NOTHING, STREAM, Block, machine
-from systolith.timing.memory import weight_lanes
 from systolith.timing.schedule import Contract, Events, Schedule, contract
 
 CLOCKS = {
@@ -263,7 +262,7 @@ class _Count:
 
     def traffic(self) -> Traffic:
         spec, words = self.mapping.spec, memory_words(self.mapping, self.schedule)
-        lanes = weight_lanes(self.mapping, self.schedule.rules(self.mapping).load_port == "north")
+        lanes = self.schedule.rules(self.mapping).load_lanes * self.mapping.simd
         return Traffic(
             Port(self.act_reads, words["act"], spec.rows * spec.act_bits),
             Port(self.weight_reads, words["weight"], lanes * spec.weight_bits),

@@ -80,6 +80,11 @@ class Contract:
     psum_reads: int = 1
     psum_writes: int = 1
 
+    @property
+    def load_lanes(self) -> int:
+        """Lanes of a word of weights: of each row, from the north of each column."""
+        return self.cols if self.load_port == "north" else self.rows
+
     def as_dict(self) -> dict[str, int | str]:
         """Every field by name, for `--json`."""
         return asdict(self)
@@ -146,7 +151,7 @@ class Schedule:
 
     def ports(self, mapping: Mapping) -> tuple[Port, Port, Port]:
         """Of the activation, weight and psum memories."""
-        return ports(mapping, self.memory, self.rules(mapping).load_port == "north")
+        return ports(mapping, self.memory, self.rules(mapping).load_lanes)
 
     def beat(self, mapping: Mapping) -> Port:
         """What a position takes, or a step."""
