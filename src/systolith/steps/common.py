@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,7 @@ def find_picture(
     request: OnePicture, progress: Progress, shape: tuple[int, ...] = (3, 32, 32)
 ) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
     """uint8 pixels (3, H, W) of that shape, a name for people, and notes on conversions, which are told too."""
-    if len(shape) != 3 or shape[0] != 3:
-        raise BadInput(f"this network takes {'x'.join(map(str, shape))} bytes, which no picture file holds")
+    _require_pictures(shape)
     pixels, source, notes = _picture(request.image, request.data, request.index, (shape[1], shape[2]))
     for text in notes:
         progress(f"{source}: {text}")
@@ -60,13 +60,14 @@ def find_batch(
 
     Of a data set those that follow the first one; of a single picture its turns and mirrorings.
     """
+    if count > 1 and request.data is not None and request.image is None:
+        _require_pictures(shape)
+        first = request.index or 0
+        picked = _picked(request.data, range(first, first + count), (shape[1], shape[2]))
+        return np.stack([one for one, _ in picked]), f"{picked[0][1]} and the {count - 1} after it", ()
     pixels, source, notes = find_picture(request, progress, shape)
     if count == 1:
         return pixels[None], source, notes
-    if request.data is not None:
-        first = request.index or 0
-        each = [find_picture(replace(request, index=first + n), progress, shape)[0] for n in range(count)]
-        return np.stack(each), f"{source} and the {count - 1} after it", notes
     if pixels.shape[1] != pixels.shape[2]:
         raise BadInput(f"--batch {count}: a picture that is not square has no turns: expected --data with it")
     each = [np.rot90(pixels[:, :, :: -1 if n // 4 % 2 else 1], n % 4, (1, 2)) for n in range(count)]
@@ -81,20 +82,32 @@ def _picture(
     if index is not None and data is None:
         raise BadInput("--index picks a picture of a data set: expected --data with it")
     if data is not None:
-        from systolith.training.data import load_data
-
-        pictures, index = load_data(data, "test"), index or 0
-        if not 0 <= index < len(pictures):
-            raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
-        label = pictures.classes[pictures.labels[index]]
-        if pictures.images.shape[2:] != size:
-            raise BadInput(f"{pictures.source} has pictures of 32x32, the network takes {size[0]}x{size[1]}")
-        return pictures.images[index], f"{pictures.source} picture {index}, labelled {label}", ()
+        return *_picked(data, [index or 0], size)[0], ()
     if image is None:
         pixels, notes = read_picture(ASSETS / "cat.png", size)
         return pixels, "the shipped cat.png", notes
     pixels, notes = read_picture(image, size)
     return pixels, Path(image).name, notes
+
+
+def _require_pictures(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[0] != 3:
+        raise BadInput(f"this network takes {'x'.join(map(str, shape))} bytes, which no picture file holds")
+
+
+def _picked(data: str, indices: Sequence[int], size: tuple[int, int]) -> list[tuple[NDArray[np.uint8], str]]:
+    """Pictures of a data set's test split, by their numbers, and a name for people of each."""
+    from systolith.training.data import load_data
+
+    pictures, found = load_data(data, "test"), []
+    for index in indices:
+        if not 0 <= index < len(pictures):
+            raise BadInput(f"--index {index}: expected 0..{len(pictures) - 1} for {pictures.source}")
+        label = pictures.classes[pictures.labels[index]]
+        if pictures.images.shape[2:] != size:
+            raise BadInput(f"{pictures.source} has pictures of 32x32, the network takes {size[0]}x{size[1]}")
+        found.append((pictures.images[index], f"{pictures.source} picture {index}, labelled {label}"))
+    return found
 
 
 def find_network(model: str, verb: str) -> tuple[IntegerNetwork, dict[str, Any]]:
