@@ -147,6 +147,21 @@ def _long(core: Core) -> Layers:
         yield name, Trial(result, random_thresholds(rng, result, core.code_bits), SCHEDULES[0])
 
 
+def _tight(core: Core) -> Layers:
+    """Where a digit, its step and a unit carried into it make nearly three times the addresses there are: a memory that
+    holds one map, and all but the last of its six taps, or of its six outputs, taken at once."""
+    rng = np.random.default_rng(9)
+    act, spec = IntFormat(core.spec.act_bits, False), replace(core.spec, overflow="wrap")
+    for name, kernel, stride, dilation in (
+        ("packed", (2, 3), (1, 1), (8, 1)),
+        ("os", (1, 1), (8, 1), (1, 1)),
+    ):
+        conv = Conv("layer", rng.integers(1, 4, (1, 1, *kernel)), act, spec.weight_format, stride, dilation=dilation)
+        choice = choose(Mapping(conv, spec, 9, 3), name)
+        result = run_mapped(choice.mapping, rng.integers(1, 4, (1, 9, 3)))
+        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+
 def _large(core: Core) -> Layers:
     """Accumulators as large as they can be, of either sign, under every (M, B, S)."""
     act, weight = IntFormat(core.spec.act_bits, False), core.spec.weight_format
@@ -180,6 +195,8 @@ CORES = {
     "single": Core(ArraySpec(1, 1, 4, 4, 26, simd=4), 1, _scheduled),
     # A single PE again, and layers of more than 2^15 of everything.
     "long": Core(ArraySpec(1, 1, 2, 2, 16, overflow="wrap"), 1, _long, runs=1, aborts=False, proves=False),
+    # As many rows as a map of three columns needs to fill the addresses, less one.
+    "tight": Core(ArraySpec(5, 1, 3, 3, 10), 1, _tight, proves=False),
     # Codes so wide that a product fills an accumulator of 26 bits; no SAT solver multiplies them.
     "wide": Core(ArraySpec(1, 1, 16, 12, 26, overflow="saturate"), 1, _large, proves=False),
 }
