@@ -176,3 +176,29 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     args = ("vectors", "--stimulus", "corner", "--input", "30x30", "--channels", "3x3", "--out", tmp_path / "d")
     refuse(call(*args, code=limited), f"{tmp_path / 'd' / 'all-zero'}: cannot be written (File too large)")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_is_cut_for_a_schedule_codes_of_a_lane_and_a_batch(tmp_path: Path) -> None:
+    shape = ("--stimulus", "random", "--channels", "6x5", "--input", "4x3", "--array", "4x4")
+    vectors(*shape, "--schedule", "packed", "--batch", 2, "--simd", 2, "--out", tmp_path / "p", code=NO_TORCH)
+    t = tensors(tmp_path / "p" / "random")
+    # 3x3 kernel positions of 3 lanes of two codes: 27 lanes in 7 tiles of 4 rows; 2 pictures of 12 positions.
+    assert (t["act"].shape, t["act"].max(), t["psum"].shape) == ((2, 6, 4, 3), 3, (7, 2, 1, 24, 4))
+    assert (t["act"][1] == np.roll(t["act"][0].reshape(6, -1), 1, 1).reshape(6, 4, 3)).all()
+    vectors(*shape, "--schedule", "os", "--layout", "course-os", "--out", tmp_path / "o")
+    assert (tmp_path / "o" / "random" / "activation_fold2.txt").exists()  # 12 positions in folds of 4
+    for name in ("p", "o"):
+        assert all(equality.holds for equality in verify_bundle(tmp_path / name / "random"))
+        out = tmp_path / name / "random"
+        assert call("check", out, "--against", out).returncode == 0
+
+
+def test_a_cut_that_makes_no_sense_gets_one_sentence(tmp_path: Path) -> None:
+    shape = ("--stimulus", "random", "--channels", "6x5", "--input", "4x3", "--out", tmp_path / "x")
+    refuse(vectors(*shape, "--schedule", "os"), "output stationary it is act_os")
+    refuse(vectors(*shape, "--schedule", "fast"), "expected useful, whole")
+    refuse(vectors(*shape, "--batch", 0), "expected 1 to 1024 pictures")
+    refuse(vectors(*shape, "--simd", 3), "simd 3: expected 1, 2, 4 or 8")
+    data = "--index", "0-3", "--data", "x", "--out", tmp_path / "x"
+    refuse(vectors("--batch", 2, *data), "expected one picture, the first")
+    assert not (tmp_path / "x").exists()

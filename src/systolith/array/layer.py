@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,6 @@ from systolith.array.spec import ArraySpec
 from systolith.equality import Equality, compare
 from systolith.network.graph import Conv, require_act
 from systolith.network.reference import conv2d
-
-OUT_AXES = ("oc", "oi", "oj")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +36,9 @@ class ArrayResult:
 
     def check(self) -> Equality:
         """The array's outputs against a direct integer convolution, element by element."""
-        if self.act.ndim == 4:
-            axes: tuple[str, ...] = ("picture", *OUT_AXES)
-            direct = conv2d(self.mapping.conv, self.act)
-        else:
-            axes, direct = OUT_AXES, conv2d(self.mapping.conv, self.act[None])[0]
-        return compare("array outputs = direct integer convolution", direct, self.out, axes)
+        direct = conv2d(self.mapping.conv, self.act if self.act.ndim == 4 else self.act[None])
+        direct = direct.reshape(self.out.shape)
+        return compare("array outputs = direct integer convolution", direct, self.out, out_axes(self.out))
 
     def check_psums(self) -> Equality:
         """Every psum, padding ring and empty lanes included, against integer products, one input channel at a time.
@@ -69,6 +65,11 @@ class ArrayResult:
         tiled = direct.reshape(mapping.ic_tiles, mapping.oc_tiles, spec.cols, mapping.kijs, mapping.nijs)
         direct = tiled.transpose(0, 1, 3, 4, 2)
         return compare("psums = integer products, channel by channel", direct, self.psum, PSUM_AXES)
+
+
+def out_axes(out: NDArray[Any]) -> tuple[str, ...]:
+    """The axes of outputs of one picture, or of a batch."""
+    return ("oc", "oi", "oj") if out.ndim == 3 else ("picture", "oc", "oi", "oj")
 
 
 def accumulate_all(mapping: Mapping, psum: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -99,6 +100,10 @@ def run_layer(conv: Conv, act: NDArray[np.integer], spec: ArraySpec, packed: boo
 
 def run_mapped(mapping: Mapping, act: NDArray[np.integer]) -> ArrayResult:
     """The same of a layer that is on an array already."""
-    psum = all_psums(mapping, act)
+    return result_of(mapping, act, all_psums(mapping, act))
+
+
+def result_of(mapping: Mapping, act: NDArray[np.integer], psum: NDArray[np.signedinteger]) -> ArrayResult:
+    """The same where the psums are known."""
     out = accumulate_all(mapping, psum)
     return ArrayResult(mapping, act, psum, out if act.ndim == 4 else out[0])

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from systolith.array import ArraySpec, run_mapped
 from systolith.array import Mapping as ArrayMapping
-from systolith.array import run_layer
 from systolith.array.spec import parse_size
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput, IntFormat
@@ -19,12 +19,13 @@ from systolith.network.graph import paired, require_act
 from systolith.requests.shared import DEFAULT_LAYER, DEFAULT_MODEL
 from systolith.requests.verbs import VectorsRequest
 from systolith.steps.bundles import Job, disk_of, write_jobs
-from systolith.steps.common import go_without, make_spec, settle
+from systolith.steps.common import go_without, make_spec, require_batch, settle
 from systolith.steps.layers import Found, layers_of
 from systolith.steps.shapes import given_geometry, shape_of
 from systolith.steps.values import hidden, optional
-from systolith.stimulus.stimulus import LeftOut, make_cases
+from systolith.stimulus.stimulus import LeftOut, batch_of, make_cases
 from systolith.store import atomic_folder, require_free
+from systolith.timing.mapper import choose, require_known
 from systolith.vectors import find_layout, write_bundle
 from systolith.vectors.stream import Psums, first_tiles, predict
 
@@ -97,6 +98,8 @@ def vectors(request: VectorsRequest) -> VectorsReport:
         BadInput: no such model, layer, picture or layout; codes that do not fit; the folder is there already.
     """
     out = Path(request.out)
+    require_known(request.schedule, drained=False, least="clocks")
+    require_batch(request)
     require_free(out, request.force)
     find_layout(request.layout)
     others = {"--model": request.model, "--layer": request.layer, "--image": request.image}
@@ -114,7 +117,9 @@ def vectors(request: VectorsRequest) -> VectorsReport:
         return _layers(request, _from_tensors(Path(request.tensors), request), out)
     model, layer = request.model or DEFAULT_MODEL, request.layer or DEFAULT_LAYER
     pictures = request.image or [], request.data, request.index
-    found = layers_of(model, layer, *pictures, request, "vectors", request.progress)
+    found = layers_of(
+        *(model, layer, *pictures, request, "vectors", request.progress), batch=request.batch, simd=request.simd
+    )
     return _layers(request, found, out)
 
 
@@ -127,8 +132,10 @@ def _layers(request: VectorsRequest, found: Iterator[Found], out: Path) -> Vecto
     for one in found:
         conv, act = one.conv, one.act
         if request.tiles is not None:
-            conv, act = first_tiles(conv, act, one.spec.rows, one.spec.cols, parse_size(request.tiles))
-        mapping = ArrayMapping(conv, one.spec, *act.shape[1:])
+            lanes = one.spec.rows * one.spec.simd_of(conv)
+            conv, act = first_tiles(conv, act, lanes, one.spec.cols, parse_size(request.tiles))
+        height, width = act.shape[-2:]
+        mapping = _cut(request, ArrayMapping(conv, one.spec, height, width, request.batch))
         planned.append(Job(one.place, mapping, act, predict(mapping, layout, psums, act.dtype, block)))
     written = write_jobs(
         *(planned, out, layout, psums),
@@ -167,6 +174,11 @@ def _layers(request: VectorsRequest, found: Iterator[Found], out: Path) -> Vecto
     )
 
 
+def _cut(request: VectorsRequest, mapping: ArrayMapping) -> ArrayMapping:
+    """The layer as the schedule cuts it; what streams when makes no other vectors."""
+    return choose(mapping, request.schedule).mapping
+
+
 def _total(entries: Sequence[BundleFacts | CaseFacts]) -> dict[str, int]:
     return {key: sum(getattr(entry, key) for entry in entries) for key in ("files", "words", "bytes")}
 
@@ -174,7 +186,7 @@ def _total(entries: Sequence[BundleFacts | CaseFacts]) -> dict[str, int]:
 def _stimulus(request: VectorsRequest, out: Path) -> VectorsReport:
     """One bundle a case, `out`/CASE, all of them or none; what is left out is told."""
     name, seed = request.stimulus or "", request.seed or 0
-    spec = make_spec(request)
+    spec = _spec(request)
     ranges = request.act_range, request.weight_range, request.most_negative
     shape = shape_of(request, spec, "--stimulus makes a layer of any shape", *ranges)
     if request.psum_bits == "auto":
@@ -190,7 +202,8 @@ def _stimulus(request: VectorsRequest, out: Path) -> VectorsReport:
                 left_out.append(case)
                 continue
             try:
-                result = run_layer(case.conv, case.act, spec)
+                mapping = _cut(request, ArrayMapping(case.conv, spec, *shape.size, request.batch))
+                result = run_mapped(mapping, batch_of(case.act, request.batch))
             except BadInput as error:  # the shape is sound: a value that overflows psum_bits
                 left_out.append(LeftOut(case.name, f"{error}; --overflow wrap or saturate takes it"))
                 continue
@@ -225,9 +238,14 @@ def _stimulus(request: VectorsRequest, out: Path) -> VectorsReport:
     )
 
 
+def _spec(request: VectorsRequest) -> ArraySpec:
+    """The array that the options describe."""
+    return replace(make_spec(request), simd=request.simd)
+
+
 def _from_tensors(path: Path, request: VectorsRequest) -> Iterator[Found]:
     """The user's own integers on the array that the options describe."""
-    spec = make_spec(request)
+    spec = _spec(request)
     try:
         with np.load(path, allow_pickle=False) as file:
             given: dict[str, Any] = {name: file[name] for name in file.files}
@@ -240,14 +258,16 @@ def _from_tensors(path: Path, request: VectorsRequest) -> Iterator[Found]:
         raise BadInput(f"--tensors {path}: expected arrays act and weight, missing {', '.join(sorted(missing))}")
     stride, dilation = (_integers(path, given, name, 1, (1, 2)) for name in ("stride", "dilation"))
     padding, (groups, _) = _integers(path, given, "padding", 0, (1, 2, 4)), _integers(path, given, "groups", 1, (1,))
-    formats = IntFormat(spec.act_bits, signed=False), spec.weight_format
+    formats = IntFormat(spec.act_bits // spec.simd, signed=False), spec.weight_format
     steps, steps_in = (stride[0], stride[1]), (dilation[0], dilation[1])
     conv = Conv(path.stem, given["weight"], *formats, steps, paired("padding", padding), steps_in, groups)
     act = given["act"]
-    if act.ndim != 3:
-        raise BadInput(f"--tensors {path}: act: expected shape (C, H, W), found {act.shape}")
-    require_act(conv, act)
-    yield Found("", conv, act, settle(spec, request.psum_bits, conv, *act.shape[1:]))
+    dims, expected = (3, "(C, H, W)") if request.batch == 1 else (4, f"({request.batch}, C, H, W)")
+    if act.ndim != dims or (dims == 4 and len(act) != request.batch):
+        raise BadInput(f"--tensors {path}: act: expected shape {expected}, found {act.shape}")
+    for picture in act if dims == 4 else [act]:
+        require_act(conv, picture)
+    yield Found("", conv, act, settle(spec, request.psum_bits, conv, *act.shape[-2:]))
 
 
 def _integers(path: Path, given: dict[str, Any], name: str, default: int, sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -90,8 +90,8 @@ class Array(Lanes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streaming:
-    """What the core is told to do."""
+class Cut:
+    """How a layer is cut for the array."""
 
     schedule: Annotated[
         str,
@@ -101,13 +101,19 @@ class Streaming:
             ARRAY,
         ),
     ] = "useful"
-    least: Annotated[str, Option("What --schedule auto makes least: clocks, or traffic of the memories.", ARRAY)] = (
-        "clocks"
-    )
     simd: Annotated[
         int, Option("Codes that an activation lane carries where a layer's are narrow enough: 1, 2, 4, 8.", ARRAY)
     ] = 1
     batch: Annotated[int, Option("Pictures that are computed together.", PICTURE)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming(Cut):
+    """What the core is told to do."""
+
+    least: Annotated[str, Option("What --schedule auto makes least: clocks, or traffic of the memories.", ARRAY)] = (
+        "clocks"
+    )
     act_bandwidth: Annotated[
         int | None, Option("Bits a clock that the activation memory gives. [default: a word]", ARRAY)
     ] = None

@@ -31,6 +31,7 @@ from systolith.requests.shared import (
     STIMULUS,
     AnyModel,
     Array,
+    Cut,
     Forcing,
     Geometry,
     Lanes,
@@ -213,7 +214,7 @@ class TrainRequest(Request):
 
 
 @dataclass(frozen=True)
-class VectorsRequest(Array, Geometry, Forcing, Request):
+class VectorsRequest(Array, Cut, Geometry, Forcing, Request):
     """Write the golden vectors of a model's layers, of your own integers (--tensors), or of a --stimulus."""
 
     model: MaybeModel = None

@@ -20,7 +20,7 @@ from systolith.network.file import network_of
 from systolith.network.graph import Linear
 from systolith.pictures import read_picture
 from systolith.requests.option import Progress
-from systolith.requests.shared import Array, Lanes, OnePicture, Streaming
+from systolith.requests.shared import Array, Cut, Lanes, OnePicture, Streaming
 from systolith.store import ASSETS, is_checkpoint, load_model_file, model_path
 from systolith.timing import Choice, choose
 from systolith.timing.mapper import require_known
@@ -46,8 +46,8 @@ def find_picture(
     request: OnePicture, progress: Progress, shape: tuple[int, ...] = (3, 32, 32)
 ) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
     """uint8 pixels (3, H, W) of that shape, a name for people, and notes on conversions, which are told too."""
-    _require_pictures(shape)
-    pixels, source, notes = _picture(request.image, request.data, request.index, (shape[1], shape[2]))
+    size = require_pictures(shape)
+    pixels, source, notes = _picture(request.image, request.data, request.index, size)
     for text in notes:
         progress(f"{source}: {text}")
     return pixels, source, notes
@@ -61,10 +61,10 @@ def find_batch(
     Of a data set those that follow the first one; of a single picture its turns and mirrorings.
     """
     if count > 1 and request.data is not None and request.image is None:
-        _require_pictures(shape)
+        size = require_pictures(shape)
         first = request.index or 0
-        picked = _picked(request.data, range(first, first + count), (shape[1], shape[2]))
-        return np.stack([one for one, _ in picked]), f"{picked[0][1]} and the {count - 1} after it", ()
+        found = picked(request.data, range(first, first + count), size)
+        return np.stack([one for one, _ in found]), f"{found[0][1]} and the {count - 1} after it", ()
     pixels, source, notes = find_picture(request, progress, shape)
     if count == 1:
         return pixels[None], source, notes
@@ -82,7 +82,7 @@ def _picture(
     if index is not None and data is None:
         raise BadInput("--index picks a picture of a data set: expected --data with it")
     if data is not None:
-        return *_picked(data, [index or 0], size)[0], ()
+        return *picked(data, [index or 0], size)[0], ()
     if image is None:
         pixels, notes = read_picture(ASSETS / "cat.png", size)
         return pixels, "the shipped cat.png", notes
@@ -90,12 +90,14 @@ def _picture(
     return pixels, Path(image).name, notes
 
 
-def _require_pictures(shape: tuple[int, ...]) -> None:
+def require_pictures(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The (H, W) of a network's pictures; `BadInput` unless it takes pictures."""
     if len(shape) != 3 or shape[0] != 3:
         raise BadInput(f"this network takes {'x'.join(map(str, shape))} bytes, which no picture file holds")
+    return shape[1], shape[2]
 
 
-def _picked(data: str, indices: Sequence[int], size: tuple[int, int]) -> list[tuple[NDArray[np.uint8], str]]:
+def picked(data: str, indices: Sequence[int], size: tuple[int, int]) -> list[tuple[NDArray[np.uint8], str]]:
     """Pictures of a data set's test split, by their numbers, and a name for people of each."""
     from systolith.training.data import load_data
 
@@ -183,11 +185,16 @@ def lanes_of(request: Lanes) -> ArraySpec:
     return ArraySpec(rows, cols, request.act_bits, request.weight_bits, 16)
 
 
+def require_batch(request: Cut) -> None:
+    """Raise `BadInput` unless it is a number of pictures."""
+    if not 1 <= request.batch <= 1024:
+        raise BadInput(f"--batch {request.batch}: expected 1 to 1024 pictures")
+
+
 def require_schedule(request: Streaming) -> Memory:
     """The memories that the options describe; `BadInput` where they, or the options of a schedule, make no sense."""
     require_known(request.schedule, request.drained, request.least)
-    if not 1 <= request.batch <= 1024:
-        raise BadInput(f"--batch {request.batch}: expected 1 to 1024 pictures")
+    require_batch(request)
     return Memory(request.act_bandwidth, request.weight_bandwidth, request.psum_bandwidth, request.latency)
 
 

@@ -17,7 +17,17 @@ from systolith.network import Conv
 from systolith.network.reference import run as execute
 from systolith.requests.option import Progress
 from systolith.requests.shared import Array, OnePicture
-from systolith.steps.common import as_conv, find_batch, find_layers, find_network, find_picture, make_spec, settle
+from systolith.steps.common import (
+    as_conv,
+    find_batch,
+    find_layers,
+    find_network,
+    find_picture,
+    make_spec,
+    picked,
+    require_pictures,
+    settle,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +83,10 @@ def layers_of(
     if not executed:
         pictures = [("", np.zeros((batch, *size), dtype=np.uint8))]
     elif batch > 1:
-        which = OnePicture(image=images[0] if images else None, data=data, index=None if index is None else int(index))
+        number = None if index is None else _numbers(index)
+        if len(images) > 1 or (number is not None and len(number) > 1):
+            raise BadInput(f"--batch {batch}: expected one picture, the first, with it: those behind it follow")
+        which = OnePicture(image=images[0] if images else None, data=data, index=number[0] if number else None)
         pictures = [("", find_batch(which, batch, progress, size)[0])]
     else:
         pictures = [(name, one[None]) for name, one in _pictures(images, data, index, size, progress)]
@@ -106,14 +119,19 @@ def _pictures(
     images: Sequence[Path], data: str | None, index: str | None, shape: tuple[int, ...], progress: Progress
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """A name for a folder and the pixels, one a picture."""
+    if data is not None and not images and index is not None:
+        numbers = _numbers(index)
+        size = require_pictures(shape)
+        for number, (pixels, _) in zip(numbers, picked(data, numbers, size), strict=True):
+            yield f"picture{number}", pixels
+        return
     if len(images) > 1:
         chosen = [(Path(path).stem, OnePicture(image=path, data=data)) for path in images]
         if len({name for name, _ in chosen}) < len(chosen):
             raise BadInput("--image: two pictures of one name would share a folder")
     else:
-        numbers = _numbers(index) if index is not None else [None]
-        image = images[0] if images else None
-        chosen = [(f"picture{n}", OnePicture(image=image, data=data, index=n)) for n in numbers]
+        number = _numbers(index)[0] if index is not None else None
+        chosen = [("", OnePicture(image=images[0] if images else None, data=data, index=number))]
     for name, which in chosen:
         yield name, find_picture(which, progress, shape)[0]
 

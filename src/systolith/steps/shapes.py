@@ -57,7 +57,7 @@ def shape_of(
         _pair(f"--{name}", getattr(request, name) or default, "x", "a number or AxB")
         for name, default in _DEFAULTS.items()
     )
-    act = IntFormat(spec.act_bits, request.signed_act)
+    act = IntFormat(spec.act_bits // spec.simd, request.signed_act)
     padding = _padding(request.padding or "1")
     groups = 1 if request.groups is None else request.groups
     return Shape(*channels, size, kernel, padding, stride, dilation, act, spec.weight_format, acts, weights, groups)

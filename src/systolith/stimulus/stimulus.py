@@ -70,6 +70,17 @@ class _Given:
 Made = Iterator[Case | LeftOut]
 
 
+def batch_of(act: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """A case's activations for so many pictures, (picture, C, H, W); (C, H, W) of one.
+
+    Each further picture is the one before it, moved on by a position, so that no two need be alike.
+    """
+    if count == 1:
+        return act
+    flat = act.reshape(len(act), -1)
+    return np.stack([np.roll(flat, picture, 1).reshape(act.shape) for picture in range(count)])
+
+
 def _codes(span: Pair) -> Ints:
     """The codes of a range except 0, ascending."""
     return np.array([*range(span[0], 0), *range(1, span[1] + 1)])

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping
-from systolith.array.layer import OUT_AXES, accumulate_all
+from systolith.array.layer import out_axes, result_of
 from systolith.array.psums import AXES as PSUM_AXES
 from systolith.array.psums import all_psums, psum_shape
 from systolith.equality import Equality, compare
 from systolith.formats import BadInput, IntFormat, require_integers
 from systolith.network import Conv
-from systolith.network.graph import paired, require_act
+from systolith.network.graph import paired
 from systolith.store import atomic_folder, sha256_of
 from systolith.vectors.layout import Layout, VectorFile, orders, sources, vector_files
 from systolith.vectors.layout_file import find_layout, layout_from, to_plain
@@ -158,16 +158,14 @@ def manifest_of(
             "output": list(mapping.output_shape),
         },
         "formats": {
-            "act": str(spec.act_format(conv)),
+            "act": str(mapping.code_format),
             "weight": str(spec.weight_format),
             "psum": str(spec.psum_format),
             "out": str(spec.psum_format),
         },
         "orders": {
             **orders(layout),
-            "nij": "i*Wp + j over the padded map",
-            "kij": "ki*KW + kj",
-            "accumulation": "kij outer, ic_tile inner",
+            **_positions(mapping),
             "word": "highest lane first, most significant bit first",
         },
         "array": {
@@ -178,11 +176,28 @@ def manifest_of(
             "ic_tiles": mapping.ic_tiles,
             "oc_tiles": mapping.oc_tiles,
             "passes": mapping.passes,
+            **_cut(mapping),
         },
         "tensors": dict(shapes),
         "layout": to_plain(layout),
         "sha256": dict(sums),
     }
+
+
+def _positions(mapping: Mapping) -> dict[str, str]:
+    """What positions and kernel positions count, in words."""
+    pictures = ", picture outermost" if mapping.batch > 1 else ""
+    if mapping.flat is not None:
+        axis = "ic*KH*KW + kij" if mapping.stationary else "kij*C + ic, C channels of the oc_tile's groups"
+        return {"nij": f"oi*OW + oj of the outputs{pictures}", "reduction": axis, "accumulation": "ic_tile"}
+    kij = {"kij": "ki*KW + kj", "accumulation": "kij outer, ic_tile inner"}
+    return {"nij": f"i*Wp + j over the padded map{pictures}", **kij}
+
+
+def _cut(mapping: Mapping) -> dict[str, Any]:
+    """How the layer is cut for the array, where that is not weight stationary, one picture, one code a lane."""
+    found = {"batch": (mapping.batch, 1), "packed": (mapping.packed, False), "simd": (mapping.simd, 1)}
+    return {name: value for name, (value, plain) in found.items() if value != plain}
 
 
 def read_bundle(folder: Path | str) -> tuple[ArrayResult, dict[str, Any]]:
@@ -215,21 +230,25 @@ def _read(folder: Path) -> tuple[Mapping, dict[str, NDArray[Any]], dict[str, Any
         with np.load(folder / TENSORS, allow_pickle=False) as file:
             t = {name: file[name] for name in file.files}
         signed = manifest["formats"]["act"].startswith("int")
+        packed, simd = bool(manifest["array"].get("packed", False)), int(manifest["array"].get("simd", 1))
         sizes = {n: int(t[n]) for n in ("rows", "cols", "act_bits", "weight_bits", "psum_bits")}
         array = manifest["array"]
-        spec = ArraySpec(**sizes, dataflow=array["dataflow"], overflow=array["overflow"])
+        spec = ArraySpec(**sizes, dataflow=array["dataflow"], overflow=array["overflow"], simd=simd)
         manifest["layer"].setdefault("groups", 1)  # as bundles were before there were any
         stride, dilation = ((int(t[n][0]), int(t[n][1])) for n in ("stride", "dilation"))
         padding = paired(TENSORS, tuple(int(n) for n in t["padding"]))
         groups = int(t["groups"]) if "groups" in t else 1
-        formats = IntFormat(spec.act_bits, signed), spec.weight_format
+        formats = IntFormat(spec.act_bits // simd, signed), spec.weight_format
         conv = Conv(manifest["layer"]["name"], t["weight"], *formats, stride, padding, dilation, groups)
-        require_act(conv, t["act"])
+        act = t["act"]
+        height, width = act.shape[-2:]
+        mapping = Mapping(conv, spec, height, width, len(act) if act.ndim == 4 else 1, packed)
+        mapping.require(act)
         arrays = {name: t[name] for name in ("act", "weight", "psum", "out") if name in t}
         for name in ("psum", "out"):
             if name in manifest["tensors"]:
                 require_integers(f"{TENSORS} {name}", arrays[name])
-        return Mapping(conv, spec, *t["act"].shape[1:]), arrays, manifest
+        return mapping, arrays, manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise BadInput(f"{folder}: not a readable bundle ({error})") from None
 
@@ -254,13 +273,13 @@ def verify_bundle(folder: Path | str) -> list[Equality]:
     mapping, stored, manifest = _read(folder)
     layout = layout_from(manifest["layout"], f"{folder / MANIFEST}: layout")
     psum = all_psums(mapping, stored["act"])
-    whole = ArrayResult(mapping, stored["act"], psum, accumulate_all(mapping, psum)[0])
+    whole = result_of(mapping, stored["act"], psum)
     equalities = []
     if "psum" in stored:
         # Of a bundle written with fewer nij these are the first ones.
         first_nijs = psum[:, :, :, : stored["psum"].shape[3]] if stored["psum"].ndim == 5 else psum
         equalities.append(compare("psums read back = recomputed", first_nijs, stored["psum"], PSUM_AXES))
-    equalities.append(compare("outputs read back = recomputed", whole.out, stored["out"], OUT_AXES))
+    equalities.append(compare("outputs read back = recomputed", whole.out, stored["out"], out_axes(whole.out)))
     compared = different = 0
     first = ""
     sums = {TENSORS: sha256_of(folder / TENSORS)}

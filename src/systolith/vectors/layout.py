@@ -240,7 +240,7 @@ def lane_format(spec: FileSpec, mapping: Mapping) -> IntFormat:
         most = mapping.kijs * mapping.nijs + spec.offset
         fmt = IntFormat(max(1, most.bit_length()), signed=False)
     elif tensors.SOURCES[spec.tensor] == "act":
-        fmt = array.act_format(mapping.conv)
+        fmt = mapping.code_format
     else:
         fmt = array.weight_format if tensors.SOURCES[spec.tensor] == "weight" else array.psum_format
     return IntFormat(spec.bits or fmt.bits, fmt.signed if spec.signed is None else spec.signed)

@@ -93,7 +93,7 @@ def first_tiles(conv: Conv, act: NDArray[np.integer], rows: int, cols: int, tile
     groups = min(ocs // outs, ics // ins)
     ocs, ics = (groups * outs, groups * ins) if groups else (min(ocs, outs), min(ics, ins))
     name = f"{conv.name} (channels 0-{ics - 1} -> 0-{ocs - 1} of {conv.in_channels} -> {conv.out_channels})"
-    return replace(conv, name=name, weight=conv.weight[:ocs, :ics], groups=max(1, groups)), act[:ics]
+    return replace(conv, name=name, weight=conv.weight[:ocs, :ics], groups=max(1, groups)), act[..., :ics, :, :]
 
 
 def predict(
@@ -103,10 +103,10 @@ def predict(
     psums = psums or Psums()
     layout, conv = psums.layout(layout), mapping.conv
     zeros = {
-        "act": _zeros(act_dtype, (conv.in_channels, mapping.height, mapping.width)),
+        "act": _zeros(act_dtype, _maps(mapping, conv.in_channels, (mapping.height, mapping.width))),
         "weight": _zeros(conv.weight.dtype, conv.weight.shape),
         "psum": _zeros(psum_dtype(mapping), psum_shape(mapping)),
-        "out": _zeros(np.int64, (conv.out_channels, *mapping.output_shape)),
+        "out": _zeros(np.int64, _maps(mapping, conv.out_channels, mapping.output_shape)),
     }
     sizes: dict[str, int] = {}
     for file in files_of(mapping, zeros, layout, _zeros(psum_dtype(mapping), _windowed_shape(mapping))):
@@ -124,7 +124,9 @@ def predict(
 def stream_bundle(
     mapping: Mapping, act: NDArray[np.integer], folder: Path, layout: Layout, psums: Psums | None = None
 ) -> Written:
-    """Write the bundle of `mapping` for activation codes `act` (C, H, W) into the existing folder `folder`.
+    """Write the bundle of `mapping` for activation codes `act` into the existing folder `folder`.
+
+    `act` is (C, H, W), of a batch (picture, C, H, W).
 
     In memory are the activations, the weights, and the psums of one oc_tile (a psum file by the axis `oc` is arranged
     in memory as a whole).
@@ -142,6 +144,7 @@ def stream_bundle(
         windows.forget()
 
     out = np.empty((mapping.conv.out_channels, mapping.onijs), dtype=np.int64)
+    shape = (*act.shape[:-3], len(out), *mapping.output_shape)
     cols = mapping.spec.cols
     for oc_tile, block in enumerate(iter_psums(mapping, act)):
         out[oc_tile * cols : (oc_tile + 1) * cols] = accumulate(mapping, block, oc_tile)
@@ -155,7 +158,7 @@ def stream_bundle(
         "act": act,
         "weight": mapping.conv.weight,
         "psum": whole.array,
-        "out": out.reshape(mapping.conv.out_channels, *mapping.output_shape),
+        "out": np.moveaxis(out.reshape(len(out), -1, *mapping.output_shape), 1, 0).reshape(shape),
     }
 
     return fill(
@@ -194,6 +197,11 @@ def _waiting(mapping: Mapping, layout: Layout, psums: Psums) -> tuple[tuple[int,
 def _windowed_shape(mapping: Mapping) -> tuple[int, ...]:
     shape = psum_shape(mapping)
     return (*shape[:3], mapping.onijs, shape[4])
+
+
+def _maps(mapping: Mapping, channels: int, size: Pair) -> tuple[int, ...]:
+    """The shape of maps of one picture, or of a batch."""
+    return (*((mapping.batch,) if mapping.batch > 1 else ()), channels, *size)
 
 
 def _zeros(dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray:

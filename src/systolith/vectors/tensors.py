@@ -14,7 +14,11 @@ the *places* of values when files are read back (`places` of `read.py`): reading
 | `weight_os` | otile, col (or oc); ic; kij | |
 | `out_os` | fold, pixel; otile, col (or oc) | |
 
-`ic` is `itile*rows + row` without the lanes that have no channel, `oc` the same of `otile*cols + col`.
+`ic` is `itile*rows + row` without the lanes that have no channel, `oc` the same of `otile*cols + col`. Where a lane
+holds several codes, `row` counts codes, and `row%2` those of a lane of two. Of a batch, positions count all pictures.
+
+Packed into rows, `row` and `itile` are of the whole reduction, kernel positions and channels, there is one `kij`, and
+`nij` is `onij`. Output stationary there are the tensors `_os`, and a psum is an output.
 
 Of a grouped layer there are weights and psums of the passes that are made alone: a line of others stands in no file
 (`made`), and there is no file of such lines. Output stationary, `ic` counts all input channels, and a weight from one
@@ -52,12 +56,8 @@ AXES = {
 SOURCES = {"act": "act", "weight": "weight", "psum": "psum", "out": "out"}
 SOURCES |= {"act_os": "act", "weight_os": "weight", "out_os": "out"}
 """The array that each tensor is made of: activations (C, H, W), weights (O, C/groups, KH, KW),
-psums (ic_tile, oc_tile, kij, nij, col), outputs (O, OH, OW). `address` is made of the geometry alone."""
-
-
-def folds(mapping: Mapping) -> int:
-    """Groups of `rows` output positions, output stationary."""
-    return -(-mapping.onijs // mapping.spec.rows)
+psums (ic_tile, oc_tile, kij, nij, col), outputs (O, OH, OW); of a batch, maps and outputs have a picture before that.
+`address` is made of the geometry alone."""
 
 
 def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[Ints, list[str]]:
@@ -67,11 +67,13 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
         source: the array of `SOURCES`; ignored for `address`. For psums by onij it may be `windowed` already.
         axes: those that a file mentions.
     """
+    _require_known(tensor, mapping, axes)
     conv, spec = mapping.conv, mapping.spec
     if tensor == "act":
         if "ij" in axes:
-            value = _tiled(source.reshape(conv.in_channels, -1), mapping.ic_tiles, spec.rows)
-            names = ["itile", "row", "ij"]
+            value, names = _by_channel(source), ["ic", "ij"]
+            if mapping.flat is None:
+                value, names = _tiled(value, mapping.ic_tiles, mapping.lanes), ["itile", "row", "ij"]
         else:
             value, names = mapping.act_tiles(source).swapaxes(1, 2), ["itile", "row", "nij"]
     elif tensor == "weight":
@@ -83,31 +85,48 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
             value = source if source.shape[3] == mapping.onijs else windowed(mapping, source)
             names[3] = "onij"
     elif tensor == "out":
-        value = _tiled(source.reshape(len(source), -1), mapping.oc_tiles, spec.cols)
+        value = _tiled(_by_channel(source), mapping.oc_tiles, spec.cols)
         names = ["otile", "col", "onij"]
     elif tensor == "address":
         windows = mapping.windows() + np.arange(mapping.kijs)[:, None] * mapping.nijs
         value, names = windows.T, ["onij", "kij"]
     elif tensor == "act_os":
-        padded = mapping.act_tiles(source).swapaxes(1, 2).reshape(-1, mapping.nijs)[: conv.in_channels]
-        steps = padded[:, mapping.windows()]  # (ic, kij, onij)
-        value = _tiled(steps.transpose(2, 0, 1), folds(mapping), spec.rows)
+        steps = mapping.padded(source, conv.in_channels)[:, mapping.positions()]  # (ic, kij, onij)
+        value = _tiled(steps.transpose(2, 0, 1), mapping.folds, spec.rows)
         names = ["fold", "pixel", "ic", "kij"]
     elif tensor == "weight_os":
         flat = on_diagonal(source, conv.groups).reshape(conv.out_channels, conv.in_channels, -1)
         value, names = _tiled(flat, mapping.oc_tiles, spec.cols), ["otile", "col", "ic", "kij"]
     else:
-        pixels = _tiled(source.reshape(len(source), -1).T, folds(mapping), spec.rows)
+        pixels = _tiled(_by_channel(source).T, mapping.folds, spec.rows)
         lanes = _tiled(np.moveaxis(pixels, -1, 0), mapping.oc_tiles, spec.cols)
         value, names = lanes, ["otile", "col", "fold", "pixel"]
     return _merged(mapping, value, names, axes)
+
+
+def _require_known(tensor: str, mapping: Mapping, axes: set[str]) -> None:
+    """Raise `BadInput` unless the layer has the axes in the way it is cut."""
+    if mapping.flat is None or tensor not in ("act", "weight") or (tensor == "act" and {"ic", "ij"} <= axes):
+        return
+    if mapping.stationary:
+        raise BadInput(f"{tensor}: output stationary it is {tensor}_os (or act by ic and ij), as in layout course-os")
+    if axes & {"ic", "ij"}:
+        raise BadInput(f"{tensor}: packed into rows it is by itile and row (or act by ic and ij)")
+
+
+def _by_channel(source: Ints) -> Ints:
+    """(n, H, W), of a batch (picture, n, H, W), to (n, position), picture outermost."""
+    if source.ndim == 3:
+        return source.reshape(len(source), -1)
+    return source.swapaxes(0, 1).reshape(source.shape[1], -1)
 
 
 def made(tensor: str, mapping: Mapping, axes: set[str]) -> tuple[NDArray[np.bool_], list[str]] | None:
     """Of which weights or psums a pass is made, with the dimensions of `view`; None where all are."""
     if tensor not in ("weight", "psum") or mapping.made.all():
         return None
-    inner, sizes = ["col", "row"], (mapping.spec.cols, mapping.spec.rows)
+    depth = mapping.lanes if mapping.flat is None else mapping.flat.depth
+    inner, sizes = ["col", "row"], (mapping.spec.cols, depth)
     if tensor == "psum":
         windows = "onij" in axes
         inner = ["onij" if windows else "nij", "col"]

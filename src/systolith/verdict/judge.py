@@ -14,7 +14,7 @@ from systolith.array.sfp import relu
 from systolith.formats import IntFormat, wrapped
 from systolith.vectors.layout import Layout, VectorFile, spec_files
 from systolith.verdict.dumps import Dump, read_dumps, source_of
-from systolith.verdict.mistakes import Mistaken, contributions, mistakes, operands
+from systolith.verdict.mistakes import Mistaken, contributions, mistakes, operands, position
 from systolith.verdict.words import How
 
 Ints = NDArray[np.integer]
@@ -346,11 +346,11 @@ def _place(result: ArrayResult, layout: Layout, golden: VectorFile, line: int, l
     index = tuple(int(i) for i in np.unravel_index(place - 1, source.shape))
     if spec.tensor == "psum":
         ic_tile, oc_tile, kij, nij, col = index
-        i, j = divmod(nij, mapping.padded_shape[1])
-        where = f"oc_tile {oc_tile}, ic_tile {ic_tile}, kij {kij}, nij {nij} (i {i}, j {j}), col {col}"
+        tap = "" if mapping.flat is not None else f"kij {kij}, "
+        where = f"oc_tile {oc_tile}, ic_tile {ic_tile}, {tap}{position(mapping, nij)}, col {col}"
         return f"layer {name}, psum of {where} = {operands(result, index)}"
     value = int(result.out[index])
     after = f", after ReLU of {value}" if spec.relu and relu(result.out[index]) != value else ""
-    return (
-        f"layer {name}, output channel {index[0]} at ({index[1]}, {index[2]}){after} = {contributions(result, index)}"
-    )
+    *picture, oc, oi, oj = index
+    where = f"output channel {oc} at ({oi}, {oj}){f' of picture {picture[0]}' if picture else ''}"
+    return f"layer {name}, {where}{after} = {contributions(result, index)}"
