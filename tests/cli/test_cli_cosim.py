@@ -143,8 +143,9 @@ def test_made_up_layers(cosim: Any, icarus: object, tmp_path: Path) -> None:
     refused(cosim("--random", "0"), "--random 0: expected 1 to 10,000")
 
 
-def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: Path) -> None:
-    core = tmp_path / "core"
+def unsigned_weights(folder: Path) -> Path:
+    """A core that takes weights as unsigned."""
+    core = folder / "core"
     shutil.copytree(RTL / "core", core)
     path = core / "mac_tile.sv"
     text = path.read_text()
@@ -154,6 +155,11 @@ def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: 
     text = text.replace("int PRODUCT = ACT_BITS + WEIGHT_BITS;", "int PRODUCT = ACT_BITS + WEIGHT_BITS + 1;")
     wrong = "PRODUCT'($signed({1'b0, factor[n*WEIGHT_BITS+:WEIGHT_BITS]}))"
     path.write_text(text.replace(right, wrong))
+    return core
+
+
+def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = unsigned_weights(tmp_path)
     result = cosim("--sim", "icarus", "--core", core)
     assert result.returncode == 1
     lines = result.stdout.splitlines()
@@ -166,6 +172,18 @@ def test_a_bug_is_found_located_and_named(cosim: Any, icarus: object, tmp_path: 
     assert facts["holds"] is False
     assert 0 < facts["layers"][0]["equal"]["psums"] < 144
     assert len(facts["why"]) >= 2
+
+
+@pytest.mark.parametrize(
+    "how",
+    [("packed",), ("packed-double", "--batch", 2), ("os",), ("double",), ("useful", "--batch", 2)],
+    ids=lambda h: h[0],
+)
+def test_a_mistake_is_named_in_every_schedule(how: tuple[Any, ...], cosim: Any, icarus: object, tmp_path: Path) -> None:
+    core = unsigned_weights(tmp_path)
+    facts = json.loads(cosim("--sim", "icarus", "--core", core, "--schedule", *how, "--json").stdout)
+    assert facts["holds"] is False
+    assert any(sentence.startswith("it matches 'weights taken as unsigned' at") for sentence in facts["why"])
 
 
 def test_a_core_that_never_ends_is_an_answer(cosim: Any, icarus: object, tmp_path: Path) -> None:

@@ -85,17 +85,10 @@ def parameters(mapping: Mapping, schedule: Schedule, code_bits: int = 4) -> dict
 
 
 def layout(schedule: Schedule) -> Layout:
-    """The order in which the core takes and gives words, of one picture and with a pass for each kernel position."""
+    """The order in which the core gives psums and outputs."""
     position = "onij" if schedule.useful else "nij"
-    return Layout(
-        "core",
-        (
-            FileSpec("act", "act.txt", ("itile", "nij"), ("row",)),
-            FileSpec("weight", "weight.txt", ("otile", "kij", "itile", "col"), ("row",)),
-            FileSpec("psum", "psum.txt", ("otile", "kij", "itile", position), ("col",)),
-            FileSpec("out", "out.txt", ("otile", "onij"), ("col",)),
-        ),
-    )
+    psum = FileSpec("psum", "psum.txt", ("otile", "kij", "itile", position), ("col",))
+    return Layout("core", (psum, FileSpec("out", "out.txt", ("otile", "onij"), ("col",))))
 
 
 def write_layer(

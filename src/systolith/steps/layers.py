@@ -130,8 +130,8 @@ def _pictures(
         if len({name for name, _ in chosen}) < len(chosen):
             raise BadInput("--image: two pictures of one name would share a folder")
     else:
-        number = _numbers(index)[0] if index is not None else None
-        chosen = [("", OnePicture(image=images[0] if images else None, data=data, index=number))]
+        first = _numbers(index)[0] if index is not None else None
+        chosen = [("", OnePicture(image=images[0] if images else None, data=data, index=first))]
     for name, which in chosen:
         yield name, find_picture(which, progress, shape)[0]
 

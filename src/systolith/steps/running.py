@@ -99,14 +99,14 @@ def explained(run: Run, ran: Ran, folder: Path) -> list[str]:
     if ran.equal is not None and not ran.equal.holds:
         why.append(ran.equal.first)
     wrong_psums, wrong_outputs, *_ = ran.outcome.wrong
-    plain = mapping.flat is None and mapping.batch == mapping.simd == 1  # what known mistakes are known of
-    if not plain or not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
+    if not (wrong_psums or wrong_outputs) or ran.outcome.psums[1] > _MOST_JUDGED:
         return why
     act = act_of(run, planned)
     place = folder / "explained"
     place.mkdir()
     run_one(run.simulator, planned, act, place, None, 1, None, run.core, run.timeout)
-    level, log = ("psum", "psum.log") if wrong_psums else ("output", "out.log")
+    # Output stationary a psum is an output, and idle rows' words come besides.
+    level, log = ("psum", "psum.log") if wrong_psums and not mapping.stationary else ("output", "out.log")
     verdict = judge(run_mapped(mapping, act), layout(planned.schedule), place / log, How(level, "bin"))
     shutil.rmtree(place)
     matched = verdict.matched
