@@ -220,11 +220,12 @@ class Elements:
         fmt = self.spec.psum_format if self.narrow else None
         acc = running(state["acc"], products, stream, now["fresh"], fmt, self.spec.overflow)
         history["acc"], psum = acc, np.empty_like(acc)
-        psum[:, 0] = state["psum"]
         for row in range(len(psum)):
-            above = psum[row - 1, :-1] if row else np.zeros_like(acc[row, 1:])
-            psum[row, 1:] = np.where(own[row], acc[row, 1:], above)
-            hold(psum[row : row + 1], (own[row] | drain[row])[None])
+            at = np.flatnonzero(own[row] | drain[row])
+            above = psum[row - 1, at] if row else 0
+            values = np.where(own[row, at], acc[row, at + 1], above)
+            kept = np.diff(at, prepend=-1, append=psum.shape[1] - 1)
+            psum[row] = np.repeat(np.concatenate([state["psum"][row : row + 1], values]), kept)
         history["psum"], self.adds = psum, own[-1] | drain[-1]
 
     def _north(self, state: dict[str, Any], fresh: Bools, north: Ints) -> dict[str, Any]:

@@ -84,10 +84,11 @@ def running(
             sums = np.where(fresh[:, clock], 0, held) + added[:, clock]
             history[:, clock + 1] = np.where(enable[:, clock], np.clip(sums, fmt.lo, fmt.hi), held)
         return history
-    sums = np.cumsum(np.where(enable, added, 0), axis=1, dtype=np.int64)
-    # What had been added before the last fresh clock; before the first one, less what was there at the beginning.
-    begins = np.maximum.accumulate(np.where(fresh, np.arange(count), -1), axis=1)
-    earlier = np.take_along_axis(sums - np.where(enable, added, 0), np.maximum(begins, 0), axis=1)
-    totals = sums - np.where(begins < 0, -before.astype(np.int64)[:, None], earlier)
-    history[:, 1:] = totals if fmt is None else wrapped(totals, fmt)
-    return history
+    np.multiply(added, enable, out=history[:, 1:])
+    # One sum over all of it, from which each beginning takes away what had been added since the one before. It may
+    # leave the integers' bits and come back: what overflows no register wraps around to what is right.
+    flat, begins = history.reshape(-1), np.concatenate([np.ones((rows, 1), dtype=np.bool_), fresh], axis=1)
+    at = np.flatnonzero(begins)
+    flat[at[1:]] -= np.add.reduceat(flat, at, dtype=flat.dtype)[:-1]
+    np.cumsum(flat, dtype=flat.dtype, out=flat)
+    return history if fmt is None else wrapped(history, fmt)
