@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from systolith.network.graph import Conv
 
 
-def channels_read(conv: Conv, oc_tile: int, cols: int) -> tuple[int, int]:
-    """The first input channel that an oc_tile's groups read, and the one behind the last."""
-    first = oc_tile * cols
-    last = min(first + cols, conv.out_channels) - 1
-    outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
-    return first // outs * ins, (last // outs + 1) * ins
+def channels_read(conv: Conv, cols: int) -> list[tuple[int, int]]:
+    """Of each oc_tile of `cols` columns, the first input channel that its groups read, and the one behind the last."""
+    tiles, outs = -(-conv.out_channels // cols), conv.out_channels // conv.groups
+    if conv.groups == 1:
+        return [(0, conv.in_channels)] * tiles
+    ins = conv.in_channels // conv.groups
+    lasts = (min((tile + 1) * cols, conv.out_channels) - 1 for tile in range(tiles))
+    return [(tile * cols // outs * ins, (last // outs + 1) * ins) for tile, last in enumerate(lasts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class Flat:
     @cached_property
     def reads(self) -> list[tuple[int, int]]:
         """`channels_read` of each oc_tile."""
-        return [channels_read(self.conv, t, self.cols) for t in range(-(-self.conv.out_channels // self.cols))]
+        return channels_read(self.conv, self.cols)
 
     @cached_property
     def bands(self) -> list[int]:
@@ -55,29 +57,30 @@ class Flat:
     @cached_property
     def band(self) -> list[int]:
         """Of each oc_tile, its band."""
-        return [self.bands.index(begin) for begin, _ in self.reads]
+        number = {begin: number for number, begin in enumerate(self.bands)}
+        return [number[begin] for begin, _ in self.reads]
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Input channels of a band."""
         return max(end - begin for begin, end in self.reads)
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Lanes that a band's channels take at one kernel position."""
         return -(-self.width // self.simd)
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Lanes of the whole axis."""
         return self.groups * self.conv.kernel[0] * self.conv.kernel[1]
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Codes of a tile."""
         return (self.rows or self.length) * self.simd
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Tiles of a band."""
         return -(-self.length * self.simd // self.depth)

@@ -59,12 +59,12 @@ class Mapping:
         if self.batch < 1:
             raise BadInput(f"{self.conv.name}: a batch of {self.batch} pictures: expected at least 1")
 
-    @property
+    @cached_property
     def simd(self) -> int:
         """Codes of a lane: as many as the array takes in one and the layer's are narrow enough for."""
         return self.spec.simd_of(self.conv)
 
-    @property
+    @cached_property
     def lanes(self) -> int:
         """Codes of a word of activations."""
         return self.spec.rows * self.simd
@@ -86,7 +86,7 @@ class Mapping:
             return None
         return Flat(self.conv, self.spec.cols, self.simd, None if self.stationary else self.spec.rows)
 
-    @property
+    @cached_property
     def ic_tiles(self) -> int:
         if self.flat is not None:
             return len(self.flat.bands) * self.flat.tiles
@@ -101,7 +101,7 @@ class Mapping:
         """Kernel positions that take passes of their own."""
         return 1 if self.flat is not None else self.taps
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Kernel positions."""
         return self.conv.kernel[0] * self.conv.kernel[1]
@@ -124,18 +124,24 @@ class Mapping:
         """Positions in the padded input maps; those that need not be streamed are left out where the axis is flat."""
         return self.onijs if self.flat is not None else self.batch * self.map_size
 
-    @property
+    @cached_property
     def onijs(self) -> int:
         """Positions in the output maps."""
         return self.batch * self.output_shape[0] * self.output_shape[1]
 
-    def ic_range(self, oc_tile: int) -> range:
-        """The ic_tiles whose passes are made for an oc_tile: those that the groups of its output channels read."""
+    @cached_property
+    def ic_ranges(self) -> list[range]:
+        """Of each oc_tile, the ic_tiles whose passes are made: those that the groups of its output channels read."""
         if self.flat is not None:
-            begin = self.flat.band[oc_tile] * self.flat.tiles
-            return range(begin, begin + self.flat.tiles)
-        begin, end = channels_read(self.conv, oc_tile, self.spec.cols)
-        return range(begin // self.lanes, -(-end // self.lanes))
+            tiles = self.flat.tiles
+            return [range(band * tiles, (band + 1) * tiles) for band in self.flat.band]
+        reads = channels_read(self.conv, self.spec.cols)
+        found = {read: range(read[0] // self.lanes, -(-read[1] // self.lanes)) for read in set(reads)}
+        return [found[read] for read in reads]
+
+    def ic_range(self, oc_tile: int) -> range:
+        """`ic_ranges` of one."""
+        return self.ic_ranges[oc_tile]
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -148,12 +154,11 @@ class Mapping:
     @cached_property
     def begins(self) -> NDArray[np.int64]:
         """int64 (oc_tile + 1,): the number of an oc_tile's first pass; the last is that of all passes."""
-        counts = [len(self.ic_range(oc_tile)) * self.kijs for oc_tile in range(self.oc_tiles)]
-        return np.cumsum([0, *counts])
+        return np.cumsum([0, *(len(tiles) * self.kijs for tiles in self.ic_ranges)])
 
-    @property
+    @cached_property
     def passes(self) -> int:
-        return int(self.begins[-1])
+        return sum(map(len, self.ic_ranges)) * self.kijs
 
     @property
     def slots(self) -> int:
@@ -169,7 +174,7 @@ class Mapping:
             return self.spec.rows
         return 1 if self.stationary else gcd(self.spec.rows, self.flat.groups)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Beats of a fold, output stationary."""
         assert self.flat is not None
@@ -188,7 +193,7 @@ class Mapping:
     @property
     def most_tiles(self) -> int:
         """The most ic_tiles that an oc_tile takes."""
-        return max(len(self.ic_range(oc_tile)) for oc_tile in range(self.oc_tiles))
+        return max(map(len, self.ic_ranges))
 
     @cached_property
     def made(self) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ step for the activation and the weight memory. A memory that keeps up has `every
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from systolith.array.mapping import Mapping
 from systolith.formats import BadInput
@@ -78,8 +79,14 @@ def ports(mapping: Mapping, memory: Memory, lanes: int) -> tuple[Port, Port, Por
         lanes: of a word of weights.
     """
     spec = mapping.spec
-    words = spec.rows * spec.act_bits, lanes * mapping.simd * spec.weight_bits, spec.cols * spec.psum_bits
-    bits = memory.act, memory.weight, memory.psum
-    every = [1 if given is None else -(-word // given) for word, given in zip(words, bits, strict=True)]
-    act, weight, psum = (Port(clocks, memory.latency) for clocks in every)
-    return act, weight, psum
+    return _ports(
+        *(spec.rows * spec.act_bits, lanes * mapping.simd * spec.weight_bits, spec.cols * spec.psum_bits), memory
+    )
+
+
+@lru_cache(maxsize=1024)
+def _ports(act: int, weight: int, psum: int, memory: Memory) -> tuple[Port, Port, Port]:
+    """The same of words of so many bits."""
+    words = (act, memory.act), (weight, memory.weight), (psum, memory.psum)
+    one, two, three = (Port(1 if given is None else -(-word // given), memory.latency) for word, given in words)
+    return one, two, three
