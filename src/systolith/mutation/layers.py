@@ -25,6 +25,7 @@ from systolith.rtl.stress import (
 from systolith.stimulus.stimulus import Case, make_cases
 from systolith.timing import choose
 from systolith.timing.mapper import EVERY_WAY
+from systolith.timing.memory import Memory
 from systolith.vectors.shape import Shape
 
 Layers = Iterator[tuple[str, Trial]]
@@ -79,12 +80,30 @@ def _plain(core: Core) -> Layers:
 
 
 def _leaving(core: Core) -> Layers:
-    """Output stationary and so short that sums leave all the time, when it is aborted too."""
+    """Output stationary: so short that sums leave all the time, when it is aborted too; and two steps so far apart that
+    what is added between them would show."""
     rng = np.random.default_rng(8)
-    conv = Conv("layer", rng.integers(-4, 4, (core.spec.cols, 1, 1, 1)), IntFormat(2, False), core.spec.weight_format)
-    choice = choose(Mapping(conv, replace(core.spec, overflow="wrap"), 5, 6), "os")
-    result = run_mapped(choice.mapping, rng.integers(0, 4, (1, 5, 6)))
-    yield "leaving", Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+    act, spec = IntFormat(2, False), replace(core.spec, overflow="wrap")
+    for name, steps, memory in (("leaving", 1, Memory()), ("apart", 2, Memory(act=core.spec.act_bits))):
+        weight = rng.integers(1, 4, (core.spec.cols, 1, 1, steps)) * (-1) ** rng.integers(
+            0, 2, (core.spec.cols, 1, 1, 1)
+        )
+        choice = choose(Mapping(Conv("layer", weight, act, core.spec.weight_format), spec, 5, 6), "os", memory=memory)
+        result = run_mapped(choice.mapping, rng.integers(1, 4, (1, 5, 6)))
+        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+
+def _only(*names: str) -> Callable[[Core], Layers]:
+    """A random layer in each of these schedules alone, on a core that is told no other."""
+
+    def layers(core: Core) -> Layers:
+        for number, name in enumerate(names):
+            rng = np.random.default_rng((11, number))
+            choice = choose(random_layer(rng, replace(core.spec, overflow="wrap")).mapping, name)
+            result = run_mapped(choice.mapping, random_act(rng, choice.mapping))
+            yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+    return layers
 
 
 def _corners(core: Core, shape: Shape, seed: int = 0) -> Layers:
@@ -191,6 +210,9 @@ CORES = {
     ),
     # Nothing that its schedules do not ask for.
     "plain": Core(ArraySpec(2, 3, 4, 3, 9), 2, _plain),
+    # One of its two ways to have weights from the north, not both.
+    "doubled": Core(ArraySpec(2, 2, 3, 3, 9), 2, _only("double", "packed-double"), proves=False),
+    "staying": Core(ArraySpec(2, 2, 3, 3, 9), 2, _only("os"), proves=False),
     # A single PE, and psums so wide that acc*M has more bits than B.
     "single": Core(ArraySpec(1, 1, 4, 4, 26, simd=4), 1, _scheduled),
     # A single PE again, and layers of more than 2^15 of everything.
