@@ -111,7 +111,8 @@ def _of_elements(mapping: Mapping, double: bool) -> dict[str, Places]:
 def _of_lanes(mapping: Mapping) -> dict[str, Places]:
     """A row or a column."""
     rows, cols = range(mapping.spec.rows), range(mapping.spec.cols)
-    late, swapped = LATE, ("activations", "weights")
+    late: tuple[str, ...] = LATE
+    swapped: tuple[str, ...] = ("activations", "weights")
     if mapping.stationary:  # weights are the column's, not the row's
         late, swapped = ("one step early", "one step late"), swapped[:1]
     found: dict[str, Places] = {

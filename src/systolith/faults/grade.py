@@ -192,7 +192,8 @@ def _shows(m: Machine, fault: Fault, seen: Seen, o: int, c: int) -> bool:
 
 def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
     """Stimuli of the same shape that may reveal what others do not, and their names."""
-    spec, shape, pictures = mapping.spec, Shape.of(mapping), range(mapping.batch)
+    # Stimulus is made for an array of so many rows, whatever stays in its PEs.
+    spec, shape = replace(mapping.spec, dataflow="ws"), Shape.of(mapping)
     weight = spec.weight_format
     widest = replace(shape, weight_range=(weight.lo, weight.hi))
     for chosen, more in ((shape, ""), (widest, " --most-negative")):
@@ -201,8 +202,8 @@ def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
                 for case in make_cases(stimulus, chosen, spec, seed):
                     if not isinstance(case, Case):
                         continue
-                    # The pictures of a batch are one, moved along both axes.
-                    act = np.stack([np.roll(case.act, n, (1, 2)) for n in pictures])
+                    # The pictures of a batch are one, moved along every axis.
+                    act = np.stack([np.roll(case.act, n, (0, 1, 2)) for n in range(mapping.batch)])
                     try:
                         result = run_mapped(replace(mapping, conv=case.conv), act if len(act) > 1 else case.act)
                     except BadInput:  # overflows where that is an error: not a stimulus

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +129,7 @@ def _swap(values: Ints, first: int, axis: int) -> Ints:
     return np.take(values, order, axis)
 
 
-def _row(mapping: Mapping, fault: Fault) -> tuple[Ints | slice, ...]:
+def _row(mapping: Mapping, fault: Fault) -> tuple[Any, ...]:
     """Where the codes of the fault's row are: at a stage, or output stationary at its positions."""
     row = fault.number("row")
     return (slice(None), owned(mapping, row)) if mapping.stationary else (slice(None), slice(None), row)

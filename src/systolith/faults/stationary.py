@@ -16,6 +16,8 @@ from systolith.faults.lattice import Ints, Machine
 def in_element(m: Machine, fault: Fault, o: int, c: int) -> Ints:
     """The column's psums (1, 1, onij) with a fault of one PE, which acts in each step."""
     mine, (acts, weights) = owned(m.mapping, fault.number("row")), m.operands.entering(o, c)
+    if not mine.size:
+        return m.psum(o, c)
     product = multiplied(acts[0, mine].swapaxes(0, 1), weights[0, 0, :, None], fault, m.mapping)  # (step, position)
     psum = m.psum(o, c).copy()
     if fault.kind in OPERAND:
