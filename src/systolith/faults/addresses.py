@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,12 +80,14 @@ def _positions(mapping: Mapping, how: str) -> Ints:
 # Rows with an address of their own.
 
 
+@lru_cache(maxsize=64)  # keeps no layer for ever
 def row_of(mapping: Mapping) -> Ints:
     """(onij,): output stationary, the row that owns each position; the bottom row has a fold's first."""
     rows = mapping.spec.rows
     return rows - 1 - np.arange(mapping.onijs) % rows
 
 
+@lru_cache(maxsize=1024)  # keeps no layer for ever
 def owned(mapping: Mapping, row: int) -> Ints:
     """(fold,): output stationary, the positions of a row."""
     return np.arange(mapping.spec.rows - 1 - row, mapping.onijs, mapping.spec.rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,7 @@ class Operands:
         return found.swapaxes(1, 2)
 
 
+@lru_cache(maxsize=1024)  # keeps no layer for ever
 def made(mapping: Mapping, o: int) -> slice:
     """The ic_tiles of an oc_tile's passes."""
     tiles = mapping.ic_range(o)

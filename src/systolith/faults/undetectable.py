@@ -161,7 +161,7 @@ def _kept_wrong(fault: Fault, mapping: Mapping, seen: Seen) -> str:
 def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
     """Of a fault of streams, orders and addresses: by where each value comes from, 0 for what is always 0."""
     kind, at = fault.kind, dict(fault.at)
-    inside: NDArray[np.bool_] = bounds.fed_codes(mapping).any((0, 2, 3))
+    inside: NDArray[np.bool_] = np.asarray(bounds.fed_codes(mapping).any((0, 2, 3)))
     live = np.where(inside, np.arange(mapping.nijs) + 1, 0)  # what streams at each position
     windows, outputs = mapping.windows(), seen.outputs().any((0, 1))
     needed = (seen.psum != 0).any((0, 1, 2))
