@@ -56,7 +56,7 @@ def kept_wrong(m: Machine, fault: Fault, o: int, c: int) -> Ints:
     return psum
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # the faults come column by column, oc_tiles in turn
 def _never_anew(m: Machine, o: int, c: int) -> Ints:
     """(onij,) sums of which each goes on from its PE's in the fold before, and in the oc_tile before."""
     rows, onijs, form = m.spec.rows, m.mapping.onijs, m.spec.psum_format

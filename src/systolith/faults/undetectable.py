@@ -4,7 +4,8 @@ Weights and activations are free within the formats of the array's lanes; the la
 golden files show are given. Under overflow "error" integers that overflow are no golden vectors. Three ways of proof:
 
 - a fault of one PE is a function of what enters it: equal to the right one at every value that can enter;
-- an address or an order that is wrong reaches, everywhere, what it should, or another place that is always 0;
+- an address or an order that is wrong reaches, everywhere, what it should, or another place that is always 0: what the
+  fault reroutes is numbered, and the right and the wrong numbers compared;
 - a register's bound: it never holds a value that the fault treats differently.
 """
 
@@ -160,7 +161,7 @@ def _kept_wrong(fault: Fault, mapping: Mapping, seen: Seen) -> str:
 
 def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
     """Of a fault of streams, orders and addresses: by where each value comes from, 0 for what is always 0."""
-    kind, at = fault.kind, dict(fault.at)
+    kind, at, conv = fault.kind, dict(fault.at), mapping.conv
     inside: NDArray[np.bool_] = np.asarray(bounds.fed_codes(mapping).any((0, 2, 3)))
     live = np.where(inside, np.arange(mapping.nijs) + 1, 0)  # what streams at each position
     windows, outputs = mapping.windows(), seen.outputs().any((0, 1))
@@ -175,11 +176,13 @@ def _global(fault: Fault, mapping: Mapping, seen: Seen) -> str:
         if moves:
             return ""
     else:
-        return same
+        alike = (
+            at.get("how") == "rows for columns in the weights" and conv.in_channels == conv.out_channels == conv.groups
+        )
+        return "row and column of every weight are the same" if alike else same
     if kind == "skew of a column":
         found = np.arange(mapping.nijs) + (1 if at["how"] == "one position early" else -1)
         return same if (picked(live, found, 0) == live)[needed.any(0)].all() else ""
-    conv = mapping.conv
     if kind == "stale psum" and at["how"] == "added from the position before":
         return "" if inside[:-1][needed[:, 1:].any(0)].any() else "no position before one that shows is in the map"
     if kind == "stale psum" and at["how"] == "added from the pass before" and mapping.passes == 1:
