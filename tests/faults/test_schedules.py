@@ -12,10 +12,10 @@ from naive_faults import Hardware, right_hardware, some
 from conftest import INT4
 from systolith.array import ArrayResult, ArraySpec, Mapping
 from systolith.array.layer import run_mapped
-from systolith.faults.faults import kinds
+from systolith.faults.faults import Fault, kinds, make_faults
 from systolith.faults.faulty import columns_of, simulate
 from systolith.faults.lattice import Machine
-from systolith.formats import IntFormat
+from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
 
 
@@ -112,3 +112,61 @@ def test_a_fault_does_what_the_hardware_would(name: str) -> None:
                     assert found.after.tolist() == after, (str(fault), o, c)
             for c in set(range(mapping.spec.cols)) - set(touched):
                 assert hardware.psum(0, c) == machine.psum(0, c).tolist(), str(fault)
+
+
+def simple(spec: ArraySpec, act: list, weight: list, packed: bool = False) -> Machine:
+    """Activations (C, W) of one row, weights (O, C)."""
+    conv = Conv("simple", np.array(weight)[:, :, None, None], IntFormat(4, False), INT4)
+    acts = np.array(act)[:, None, :]
+    return Machine(run_mapped(Mapping(conv, spec, 1, acts.shape[2], 1, packed), acts))
+
+
+def sums(machine: Machine, kind: str, o: int = 0, **at: object) -> list[int]:
+    return simulate(machine, Fault(kind, tuple(at.items())), o, 0).out.tolist()
+
+
+def test_sums_that_stay_in_numbers() -> None:
+    machine = simple(ArraySpec(1, 1, dataflow="os"), [[1, 2, 3], [4, 5, 6]], [[1, 2]])
+    assert machine.out[0, 0].tolist() == [9, 12, 15]
+    pe = {"row": 0, "col": 0}
+    assert sums(machine, "sum in the processing element", **pe, how="not kept") == [8, 10, 12]
+    assert sums(machine, "sum in the processing element", **pe, how="without the last step") == [1, 2, 3]
+    assert sums(machine, "sum in the processing element", **pe, how="not begun anew") == [9, 21, 36]
+    stuck = {"bit": 0, "stuck at": 0}
+    assert sums(machine, "sum bit in the processing element", **pe, **stuck) == [8, 12, 14]  # what is kept, 1 2 3
+    assert sums(machine, "drain register bit", **pe, **stuck) == [8, 12, 14]
+    assert sums(machine, "drain", col=0, how="one word late") == [0, 9, 12]
+    assert sums(machine, "drain", col=0, how="one word early") == [12, 15, 0]
+    assert sums(machine, "skew of a row", row=0, how="one step late") == [2, 4, 6]
+
+
+def test_words_pass_through_the_rows_below() -> None:
+    machine = simple(ArraySpec(2, 1, dataflow="os"), [[1, 3, 5, 7]], [[1]])
+    stuck = {"bit": 0, "stuck at": 0}
+    assert sums(machine, "drain register bit", row=1, col=0, **stuck) == [0, 2, 4, 6]
+    assert sums(machine, "drain register bit", row=0, col=0, **stuck) == [1, 2, 5, 6]  # the upper row has the second
+    assert sums(machine, "drain", col=0, how="of the fold before") == [0, 0, 1, 3]
+    assert sums(machine, "place of a row", row=0, how="output behind") == [1, 5, 5, 0]
+    assert sums(machine, "weight passing south bit", row=0, col=0, bit=0, **{"stuck at": 0}) == [0, 3, 0, 7]
+
+
+def test_shadow_weights_in_numbers() -> None:
+    machine = simple(ArraySpec(1, 1), [[1, 2, 3], [4, 5, 6]], [[1, 2]])
+    pe = {"row": 0, "col": 0}
+    assert sums(machine, "shadow weight", **pe, how="not taken") == [4, 5, 6]
+    assert sums(machine, "shadow weight", **pe, how="not in the first position") == [4, 12, 15]
+    assert sums(machine, "shadow weight", **pe, how="of the pass behind") == [10, 14, 18]
+
+
+def test_kinds_are_those_of_the_schedule() -> None:
+    found = {name: set(every(name)) for name in ("double", "packed, two maps a bank", "stationary", "simd", "batch")}
+    plain = found["batch"]
+    assert found["double"] - plain == {"shadow weight", "weight passing south bit"}
+    assert found["packed, two maps a bank"] - plain == {"place of a row", "carry of a row"}
+    assert plain - found["packed, two maps a bank"] >= {"psum address", "psum address bit", "pass of kij"}
+    assert found["simd"] - plain == {"code of a lane missing", "neighbouring codes of a lane swapped"}
+    assert {"drain", "drain register bit", "sum bit in the processing element"} <= found["stationary"] - plain
+    double = layer("double").mapping
+    assert "shadow weight" not in {fault.kind for fault in make_faults(double)}
+    with pytest.raises(BadInput, match="double-buffered weights: expected weights that stay, found stationary outputs"):
+        kinds(layer("stationary").mapping, double=True)

@@ -119,6 +119,29 @@ def test_with_two_codes_a_lane_nothing_is_unknown(shape: Shape, spec: ArraySpec)
         assert corner(two, replace(spec, simd=2, dataflow=dataflow), way).unknown == ()
 
 
+@pytest.mark.parametrize(
+    ("spec", "way"), [(ArraySpec(3, 3, dataflow="os"), Way(batch=2)), (ArraySpec(3, 3), Way(packed=True, double=True))]
+)
+def test_what_slips_through_is_revealed_by_the_stimulus_that_is_named(spec: ArraySpec, way: Way) -> None:
+    shape = Shape(3, 3, (3, 3))
+    graded = grade(stimuli("sparse", shape, spec, way), COURSE, double=way.double)
+    assert len(graded.survivors) > 20
+    assert graded.unknown == ()
+    for name in {s.revealed_by for s in graded.survivors}:
+        case = name.split()[1]
+        of = [one for one in stimuli("corner", shape, spec, way) if one[0] == case]
+        revealed = grade(of, COURSE, double=way.double).detected
+        assert {s.fault for s in graded.survivors if s.revealed_by == name} <= set(revealed)
+
+
+def test_what_is_graded_together_is_mapped_alike() -> None:
+    shape, spec = Shape(3, 3, (3, 3)), ArraySpec(3, 3)
+    (one,) = stimuli("all-max", shape, spec, Way())
+    for other in (Way(packed=True), Way(batch=2)):
+        with pytest.raises(BadInput, match="all-min and all-max are of different layers or arrays"):
+            grade([one, *stimuli("all-min", shape, spec, other)], COURSE)
+
+
 Side = tuple[int, int]
 
 
