@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from systolith.array import ArrayResult, Mapping, run_layer
+from systolith.array import ArrayResult, Mapping
+from systolith.array.layer import run_mapped
 from systolith.array.psums import psum_shape
 from systolith.faults.faults import Fault, make_faults
 from systolith.faults.faulty import columns_of, faulty_out, faulty_psum
@@ -65,16 +66,25 @@ class Grade:
         return [(kind, *(c[kind] for c in counts)) for kind in counts[0]]  # type: ignore[misc]
 
 
-def grade(results: Iterable[tuple[str, ArrayResult]], layout: Layout, most: int | None = None, seed: int = 0) -> Grade:
+def grade(
+    results: Iterable[tuple[str, ArrayResult]],
+    layout: Layout,
+    most: int | None = None,
+    seed: int = 0,
+    double: bool = False,
+) -> Grade:
     """Simulate every fault on every stimulus.
 
     Args:
-        results: a name and a stimulus, one after another; all of one layer shape and array.
+        results: a name and a stimulus, one after another; all of one layer shape, array and way to map one on the
+            other.
         layout: of their golden files.
         most: faults; where the array has more, they are drawn by `seed`, some of every kind.
+        double: weights are double-buffered.
 
     Raises:
-        BadInput: no stimulus, stimuli of different shapes, a layout without psums and outputs, or `most` too small.
+        BadInput: no stimulus, stimuli of different shapes, a layout without psums and outputs, `most` too small, or
+            `double` with stationary outputs.
     """
     first: tuple[str, ArrayResult] | None = None
     faults: list[Fault] = []
@@ -84,7 +94,7 @@ def grade(results: Iterable[tuple[str, ArrayResult]], layout: Layout, most: int 
         if first is None:
             first = name, result
             seen = visible(layout, result.mapping)
-            faults = alive = make_faults(result.mapping, bool(seen.after.any()), most, seed)
+            faults = alive = make_faults(result.mapping, bool(seen.after.any()), most, seed, double)
         elif geometry(result.mapping) != geometry(first[1].mapping):
             raise BadInput(f"{name} and {first[0]} are of different layers or arrays: grade those of one together")
         found, alive = _revealed(result, alive, seen)
@@ -114,7 +124,7 @@ def geometry(mapping: Mapping) -> tuple[object, ...]:
     """What stimuli that are graded together have in common."""
     conv = mapping.conv
     shape = conv.weight.shape, conv.groups, conv.stride, conv.pads, conv.dilation, mapping.height, mapping.width
-    return mapping.spec, mapping.spec.act_format(conv), shape
+    return mapping.spec, mapping.code_format, mapping.batch, mapping.packed, shape
 
 
 def visible(layout: Layout, mapping: Mapping) -> Seen:
@@ -129,7 +139,7 @@ def visible(layout: Layout, mapping: Mapping) -> Seen:
     weight = np.broadcast_to(np.int8(0), (lanes, conv.in_channels, *conv.kernel))
     whole = replace(mapping, conv=replace(conv, weight=weight, groups=1))
     psum = np.zeros(psum_shape(mapping), dtype=np.int64)
-    out, after = (np.zeros((lanes, *mapping.output_shape), dtype=np.int64) for _ in range(2))
+    out, after = (np.zeros((lanes, mapping.onijs), dtype=np.int64) for _ in range(2))
     for file in layout.files:
         if file.tensor == "psum":
             _show(layout, file, mapping, psum, len(psum))
@@ -182,7 +192,8 @@ def _shows(m: Machine, fault: Fault, seen: Seen, o: int, c: int) -> bool:
 
 def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
     """Stimuli of the same shape that may reveal what others do not, and their names."""
-    spec, shape = mapping.spec, Shape.of(mapping)
+    # Stimulus is made for an array of so many rows, whatever stays in its PEs.
+    spec, shape = replace(mapping.spec, dataflow="ws"), Shape.of(mapping)
     weight = spec.weight_format
     widest = replace(shape, weight_range=(weight.lo, weight.hi))
     for chosen, more in ((shape, ""), (widest, " --most-negative")):
@@ -191,8 +202,10 @@ def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
                 for case in make_cases(stimulus, chosen, spec, seed):
                     if not isinstance(case, Case):
                         continue
+                    # The pictures of a batch are one, moved along every axis.
+                    act = np.stack([np.roll(case.act, n, (0, 1, 2)) for n in range(mapping.batch)])
                     try:
-                        result = run_layer(case.conv, case.act, spec)
+                        result = run_mapped(replace(mapping, conv=case.conv), act if len(act) > 1 else case.act)
                     except BadInput:  # overflows where that is an error: not a stimulus
                         continue
                     yield f"--stimulus {case.name}{more}{f' --seed {seed}' if seed else ''}", result

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping
 from systolith.array.sfp import fit
+from systolith.faults.operands import Ints, Operands, made
 from systolith.vectors.tensors import picked
 
-Ints = NDArray[np.int64]
 Step = Callable[[Ints, Ints], Ints]
 
 
@@ -56,40 +55,33 @@ class Machine:
         return held(self.mapping.spec)
 
     @cached_property
-    def _acts(self) -> Ints:
-        return self.mapping.act_tiles(self.result.act).astype(np.int64)
-
-    @cached_property
-    def _weights(self) -> Ints:
-        return self.mapping.weight_tiles().astype(np.int64)
+    def operands(self) -> Operands:
+        """What enters the array."""
+        return Operands(self.mapping, self.result.act, self.mapping.conv.weight)
 
     @cached_property
     def _psum(self) -> Ints:
         return np.ascontiguousarray(self.result.psum.transpose(1, 4, 0, 2, 3), dtype=np.int64)
 
-    def _made(self, o: int) -> slice:
-        """The ic_tiles of an oc_tile's passes: `ic_tile` in what follows counts these."""
-        tiles = self.mapping.ic_range(o)
-        return slice(tiles.start, tiles.stop)
-
     def acts(self, o: int) -> Ints:
-        """(ic_tile, nij, row)"""
-        return self._acts[self._made(o)]
+        """(ic_tile, nij, stage, code)"""
+        return self.operands.acts(o)
 
     def weights(self, o: int) -> Ints:
-        """(ic_tile, kij, col, row)"""
-        return self._weights[self._made(o), o]
+        """(ic_tile, kij, col, stage, code)"""
+        return self.operands.weights(o)
 
     def psum(self, o: int, c: int) -> Ints:
         """What is right: (ic_tile, kij, nij)"""
-        return self._psum[o, c, self._made(o)]
+        return self._psum[o, c, made(self.mapping, o)]
 
     @cached_property
     def out(self) -> Ints:
         """What is right: (oc_tile, col, onij), lanes without a channel 0."""
         m = self.mapping
         lanes = np.zeros((m.oc_tiles * m.spec.cols, m.onijs), dtype=np.int64)
-        lanes[: m.conv.out_channels] = self.result.out.reshape(-1, m.onijs)
+        outs = self.result.out.reshape(m.batch, m.conv.out_channels, -1).swapaxes(0, 1)
+        lanes[: m.conv.out_channels] = outs.reshape(-1, m.onijs)
         return lanes.reshape(m.oc_tiles, m.spec.cols, m.onijs)
 
     @cached_property
@@ -100,31 +92,41 @@ class Machine:
     def fit(self, values: Ints) -> Ints:
         return fit(values, self.spec, "", ())
 
-    def products(self, o: int, c: int, row: int) -> Ints:
-        """Of one PE: (ic_tile, kij, nij)."""
-        return _outer(self.acts(o)[..., row], self.weights(o)[:, :, c, row])
+    def products(self, o: int, c: int) -> Ints:
+        """Of each stage, the codes of its lane added up: (stage, ic_tile, kij, nij)"""
+        return products_of(*self.operands.entering(o, c))
 
     def registers(self, o: int, c: int) -> tuple[Ints, Ints]:
-        """What enters each PE of the column and leaves the last, (row + 1, ic_tile, kij, nij); and the sums of products
-        without any register, the same."""
+        """What enters each stage of the column and leaves the last, (stage + 1, ic_tile, kij, nij); and the sums of
+        products without any register, the same."""
         return _registers(self, o, c)
 
-    def down(self, o: int, c: int, row: int, value: Ints) -> Ints:
-        """The column's psums if `value` (ic_tile, kij, nij) enters the PE of `row`."""
+    def down(self, o: int, c: int, stage: int, value: Ints) -> Ints:
+        """The column's psums if `value` (ic_tile, kij, nij) enters a stage."""
+        exact = self.registers(o, c)[1]
         if self.spec.overflow == "wrap":
-            exact = self.registers(o, c)[1]
-            return self.fit(value + (exact[-1] - exact[row]))
-        for below in range(row, self.spec.rows):
-            value = self.fit(value + self.products(o, c, below))
+            return self.fit(value + (exact[-1] - exact[stage]))
+        for further in range(stage, len(exact) - 1):
+            value = self.fit(value + (exact[further + 1] - exact[further]))
         return value
 
     def column(self, acts: Ints, weights: Ints) -> Ints:
-        """Psums (ic_tile, kij, nij) of activations (ic_tile, nij, row) and one column's weights (ic_tile, kij, row)."""
+        """Psums (ic_tile, kij, nij) of activations (ic_tile, nij, stage, code) and one column's weights (ic_tile, kij,
+        stage, code)."""
         if self.spec.overflow == "wrap":
-            return self.fit(weights @ acts.swapaxes(1, 2))
-        psum = np.zeros((*weights.shape[:2], acts.shape[1]), dtype=np.int64)
-        for row in range(self.spec.rows):
-            psum = self.fit(psum + _outer(acts[..., row], weights[..., row]))
+            lanes = acts.shape[2] * acts.shape[3]
+            return self.fit(
+                weights.reshape(*weights.shape[:2], lanes) @ acts.reshape(len(acts), -1, lanes).swapaxes(1, 2)
+            )
+        return self.added_up(products_of(acts, weights))
+
+    def added_up(self, products: Ints) -> Ints:
+        """Psums (ic_tile, kij, nij) of the products of every stage, (stage, ic_tile, kij, nij)."""
+        if self.spec.overflow == "wrap":
+            return self.fit(products.sum(0))
+        psum = np.zeros_like(products[0])
+        for product in products:
+            psum = self.fit(psum + product)
         return psum
 
     def pass_before(self, o: int, c: int) -> Ints:
@@ -169,18 +171,20 @@ def held(spec: ArraySpec) -> ArraySpec:
     return replace(spec, overflow="wrap") if spec.overflow == "error" else spec
 
 
-def _outer(acts: Ints, weights: Ints) -> Ints:
-    """(ic_tile, nij) and (ic_tile, kij) to (ic_tile, kij, nij)."""
-    return weights[:, :, None] * acts[:, None, :]
+def products_of(acts: Ints, weights: Ints) -> Ints:
+    """The products (stage, ic_tile, kij, nij) of codes (ic_tile, nij, stage, code) and weights (ic_tile, kij, stage,
+    code): those of a lane's codes are added."""
+    by_stage = acts.transpose(2, 0, 3, 1), weights.transpose(2, 0, 1, 3)
+    return by_stage[1] @ by_stage[0]
 
 
 @lru_cache(maxsize=2)  # the faults come column by column
 def _registers(m: Machine, o: int, c: int) -> tuple[Ints, Ints]:
-    products = np.stack([m.products(o, c, row) for row in range(m.spec.rows)])
+    products = m.products(o, c)
     exact = np.concatenate([np.zeros_like(products[:1]), products.cumsum(0)])
     if m.spec.overflow == "wrap":
         return m.fit(exact), exact
     entering = np.zeros_like(exact)
-    for row in range(m.spec.rows):
-        entering[row + 1] = m.fit(entering[row] + products[row])
+    for stage, product in enumerate(products):
+        entering[stage + 1] = m.fit(entering[stage] + product)
     return entering, exact

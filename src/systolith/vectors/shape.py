@@ -108,10 +108,10 @@ class Shape:
 
     @classmethod
     def of(cls, mapping: Mapping) -> Shape:
-        """That of a layer on an array, with the array's lanes."""
+        """That of a layer on an array, with the array's lanes, or as many bits as each code of several in one has."""
         conv, spec = mapping.conv, mapping.spec
         channels, size = (conv.in_channels, conv.out_channels), (mapping.height, mapping.width)
-        formats = spec.act_format(conv), spec.weight_format
+        formats = mapping.code_format, spec.weight_format
         windows = conv.stride, conv.dilation
         return cls(*channels, size, conv.kernel, conv.padding, *windows, *formats, groups=conv.groups)
 
