@@ -92,3 +92,28 @@ def test_golden_files_that_are_wrong_are_not_graded(tmp_path: Path) -> None:
     tensors["psum"][0, 0, 0, 7, 1] += 1
     np.savez(folder / "tensors.npz", **tensors)
     refuse(grade(folder), "ramp: its psums and outputs are not those of its activations and weights")
+
+
+@pytest.mark.parametrize(
+    ("cut", "options", "kind"),
+    [
+        ((), ("--double",), "shadow weight"),
+        (("--schedule", "packed"), (), "place of a row"),
+        (("--schedule", "packed-double", "--batch", "2"), ("--double",), "shadow weight"),
+        (("--schedule", "os", "--layout", "course-os", "--input", "5x4"), (), "drain register bit"),
+        (("--simd", "2"), (), "code of a lane"),
+    ],
+    ids=("double", "packed", "packed-double", "os", "simd"),
+)
+def test_the_corner_set_reveals_all_in_every_schedule(
+    cut: tuple[str, ...], options: tuple[str, ...], kind: str, tmp_path: Path
+) -> None:
+    value = one_object(grade(write("corner", tmp_path / "c", *SMALL, *cut), *options, "--json"))
+    assert value["holds"] is True
+    assert (value["survivors"], value["unknown"]) == ({}, [])
+    assert any(name.startswith(kind) and found["detected"] for name, found in value["kinds"].items()), value["kinds"]
+
+
+def test_stationary_outputs_have_no_shadow(tmp_path: Path) -> None:
+    folder = write("random", tmp_path / "o", *SMALL, "--schedule", "os", "--layout", "course-os")
+    refuse(grade(folder, "--double"), "double")

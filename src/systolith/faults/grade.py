@@ -21,7 +21,7 @@ from systolith.faults.faulty import columns_of, faulty_out, faulty_psum
 from systolith.faults.lattice import Ints, Machine
 from systolith.faults.undetectable import Seen, proof
 from systolith.formats import BadInput
-from systolith.stimulus.stimulus import Case, make_cases
+from systolith.stimulus.stimulus import Case, batch_of, make_cases
 from systolith.vectors.layout import FileSpec, Layout, lane_format, spec_files
 from systolith.vectors.shape import Shape
 
@@ -192,8 +192,7 @@ def _shows(m: Machine, fault: Fault, seen: Seen, o: int, c: int) -> bool:
 
 def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
     """Stimuli of the same shape that may reveal what others do not, and their names."""
-    # Stimulus is made for an array of so many rows, whatever stays in its PEs.
-    spec, shape = replace(mapping.spec, dataflow="ws"), Shape.of(mapping)
+    spec, shape = mapping.spec, Shape.of(mapping)
     weight = spec.weight_format
     widest = replace(shape, weight_range=(weight.lo, weight.hi))
     for chosen, more in ((shape, ""), (widest, " --most-negative")):
@@ -202,10 +201,8 @@ def _other_stimuli(mapping: Mapping) -> Iterator[tuple[str, ArrayResult]]:
                 for case in make_cases(stimulus, chosen, spec, seed):
                     if not isinstance(case, Case):
                         continue
-                    # The pictures of a batch are one, moved along every axis.
-                    act = np.stack([np.roll(case.act, n, (0, 1, 2)) for n in range(mapping.batch)])
                     try:
-                        result = run_mapped(replace(mapping, conv=case.conv), act if len(act) > 1 else case.act)
+                        result = run_mapped(replace(mapping, conv=case.conv), batch_of(case.act, mapping.batch))
                     except BadInput:  # overflows where that is an error: not a stimulus
                         continue
                     yield f"--stimulus {case.name}{more}{f' --seed {seed}' if seed else ''}", result

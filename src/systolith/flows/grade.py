@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from systolith.array import ArrayResult, run_layer
+from systolith.array import ArrayResult, run_mapped
 from systolith.faults.grade import Grade
 from systolith.faults.grade import grade as grade_vectors
 from systolith.flows.flow import Report, flow
@@ -77,7 +77,7 @@ def grade(request: GradeRequest) -> GradeReport:
     bundles = Path(request.bundles)
     folders = _folders(bundles)
     layout = _layout(folders[0], read_bundle(folders[0])[1])
-    graded = grade_vectors(_results(folders, layout), layout, request.faults, request.seed)
+    graded = grade_vectors(_results(folders, layout), layout, request.faults, request.seed, request.double)
     detectable = len(graded.detected) + len(graded.survivors)
     return GradeReport(
         holds=graded.holds,
@@ -111,7 +111,7 @@ def _results(folders: list[Path], layout: Layout) -> Iterator[tuple[str, ArrayRe
         stored, manifest = read_bundle(folder)
         if _layout(folder, manifest) != layout:
             raise BadInput(f"{folder} and {folders[0]} are in different layouts: grade those of one together")
-        result = run_layer(stored.mapping.conv, stored.act, stored.mapping.spec)
+        result = run_mapped(stored.mapping, stored.act)
         if not (np.array_equal(result.psum, stored.psum) and np.array_equal(result.out, stored.out)):
             raise BadInput(f"{folder}: its psums and outputs are not those of its activations and weights")
         yield folder.name, result

@@ -98,6 +98,9 @@ class GradeRequest(Request):
     bundles: Annotated[Path, Option("A bundle, or a folder of bundles of one layer shape and array.", position="only")]
     faults: Annotated[int, Option("At most so many faults, of every kind some; drawn where there are more.")] = 50_000
     seed: Annotated[int, Option("Of the draw.")] = 0
+    double: Annotated[
+        bool, Option("The array's weights are double-buffered: its shadow registers can be faulty, too.", ARRAY)
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,9 @@ Made = Iterator[Case | LeftOut]
 def batch_of(act: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     """A case's activations for so many pictures, (picture, C, H, W); (C, H, W) of one.
 
-    Each further picture is the one before it, moved on by a position, so that no two need be alike.
+    Each further picture is the one before it, moved by one along every axis, so that no two need be alike.
     """
-    if count == 1:
-        return act
-    flat = act.reshape(len(act), -1)
-    return np.stack([np.roll(flat, picture, 1).reshape(act.shape) for picture in range(count)])
+    return act if count == 1 else np.stack([np.roll(act, picture, (0, 1, 2)) for picture in range(count)])
 
 
 def _codes(span: Pair) -> Ints:

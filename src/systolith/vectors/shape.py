@@ -125,7 +125,7 @@ class Shape:
         """Row and column of the unpadded map that each output takes under each kij, (kij, onij), and if that is inside
         the map and not its padding."""
         mapping = Mapping(self.conv("stimulus", np.broadcast_to(np.int8(0), self.weight_shape)), spec, *self.size)
-        i, j = np.divmod(mapping.windows(), mapping.padded_shape[1])
+        i, j = np.divmod(mapping.positions(), mapping.padded_shape[1])
         top, _, left, _ = sides(self.padding)
         i, j = i - top, j - left
         return i, j, (i >= 0) & (i < self.size[0]) & (j >= 0) & (j < self.size[1])

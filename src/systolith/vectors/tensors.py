@@ -115,8 +115,8 @@ def _require_known(tensor: str, mapping: Mapping, axes: set[str]) -> None:
 
 
 def _by_channel(source: Ints) -> Ints:
-    """(n, H, W), of a batch (picture, n, H, W), to (n, position), picture outermost."""
-    if source.ndim == 3:
+    """(n, ...), of a batch (picture, n, H, W), to (n, position), picture outermost."""
+    if source.ndim < 4:
         return source.reshape(len(source), -1)
     return source.swapaxes(0, 1).reshape(source.shape[1], -1)
 
