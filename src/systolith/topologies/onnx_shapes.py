@@ -76,7 +76,7 @@ def read_onnx(path: Path, act_bits: int = BITS, weight_bits: int = BITS) -> Topo
     notes = [f"left out: {', '.join(names)} ({why})" for why, names in left_out.items()]
     if without:
         each = ", ".join(f"{count} {kind}" for kind, count in without.most_common())
-        notes.append(f"left out: {without.total()} operators without matrix products: {each}")
+        notes.append(f"left out, without matrix products: {each}")
     return Topology(path.stem, distinct(layers), path.name, tuple(notes))
 
 
@@ -94,6 +94,10 @@ def _operands(file: OnnxFile, name: str, node: onnx.NodeProto) -> tuple[Shape, S
     return file.shape(name, node.input[0]), file.shape(name, node.input[right])
 
 
+_WINDOW = {"pads": 2, "strides": 1, "dilations": 1}
+"""What a convolution may say of each axis, and how many numbers."""
+
+
 def _conv(file: OnnxFile, name: str, node: onnx.NodeProto, act_bits: int, weight_bits: int) -> Layer | str:
     act, weight = _operands(file, name, node)
     given, axes = _attributes(node), len(weight) - 2
@@ -102,6 +106,11 @@ def _conv(file: OnnxFile, name: str, node: onnx.NodeProto, act_bits: int, weight
         raise BadInput(f"{name}: expected a map for weights {weight} in {groups} groups, found {act}")
     if axes > 2:
         return f"a convolution of {axes} axes is no layer of an array"
+    lengths = {key: len(given.get(key) or (1,) * axes * times) for key, times in _WINDOW.items()}
+    if any(lengths[key] != axes * times for key, times in _WINDOW.items()):
+        raise BadInput(
+            f"{name}: expected pads of both ends of {axes} axes, strides and dilations of each, found {lengths}"
+        )
     size, kernel = _two(act[2:]), _two(weight[2:])
     stride, dilation = (_two(given.get(key, (1,) * axes)) for key in ("strides", "dilations"))
     padding = _padding(name, given, size, kernel, stride, dilation)

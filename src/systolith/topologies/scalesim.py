@@ -26,9 +26,11 @@ DEPTHWISE = re.compile(r"(^|[^a-z])dw|depth[-_ ]?wise", re.IGNORECASE)
 def read_csv(path: Path) -> Topology:
     """The layers of a SCALE-Sim topology, of convolutions or of matrix products, with 8-bit codes.
 
-    Input maps have their padding in them already. Strides may have a second, horizontal column. A convolution with "DP"
-    in its name is depthwise, as SCALE-Sim 3 reads it: `Num Filter` filters for each channel alone. Other columns,
-    sparsity among them, are not read, which a note says; neither is text behind the named columns.
+    Input maps have their padding in them already. Where a stride does not divide what a kernel leaves of one, SCALE-Sim
+    counts one more window, which reaches over the edge: padding below or to the right makes room for it. Strides may
+    have a second, horizontal column. A convolution with "DP" in its name is depthwise, as SCALE-Sim 3 reads it:
+    `Num Filter` filters for each channel alone. Other columns, sparsity among them, are not read, which a note says;
+    neither is text behind the named columns.
 
     Raises:
         BadInput: naming the file and the line: what was expected there, and what was found.
@@ -54,7 +56,7 @@ def read_csv(path: Path) -> Topology:
         raise BadInput(f"{path}: expected a line for each layer under the columns' names, found none")
     read = 4 if products else 9 if _two_strides(head) else 8
     notes = _left_out([cell for cell in rows[0][read:] if cell])
-    return Topology(path.stem, distinct(layers), path.name, notes if products else (*notes, *_depthwise(layers)))
+    return Topology(path.stem, distinct(layers), path.name, notes if products else (*notes, *_odd(layers)))
 
 
 def _in(word: str, cell: str) -> bool:
@@ -71,9 +73,8 @@ def _numbers(where: str, row: list[str], names: list[str]) -> list[int]:
     for at, name in enumerate(names, 1):
         text = row[at] if at < len(row) else ""
         if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
-            raise BadInput(
-                f"{where}: expected a number from 1 to 999999999 as {name}, found {text[:40] or 'nothing'!r}"
-            )
+            found_text = repr(text[:40]) if text else "nothing"
+            raise BadInput(f"{where}: expected a number from 1 to 999999999 as {name}, found {found_text}")
         found.append(int(text))
     return found
 
@@ -92,7 +93,10 @@ def _convolution(where: str, head: list[str], row: list[str]) -> Layer:
     name, groups = _name(where, row), 1
     if "DP" in name:
         groups, filters = channels, channels * filters
-    sizes = (channels, filters), (height, width), (high, wide), (stride[0], stride[-1]), (0, 0)
+    down, right = stride[0], stride[-1]
+    # Windows are rounded up in number, as SCALE-Sim has them: the last may reach over the map's edge.
+    padding = 0, (high - height) % down, 0, (wide - width) % right
+    sizes = (channels, filters), (height, width), (high, wide), (down, right), padding
     return _made(where, convolution, name, *sizes, groups=groups)
 
 
@@ -112,12 +116,15 @@ def _made(where: str, make: Callable[..., Layer], *args: Any, **more: Any) -> La
 def _left_out(columns: list[str]) -> tuple[str, ...]:
     if not columns:
         return ()
-    return (f"not read: {', '.join(columns)}; layers are dense, and there once",)
+    return (f"not read: the columns {', '.join(columns)}; layers are dense, and there once",)
 
 
-def _depthwise(layers: list[Layer]) -> tuple[str, ...]:
-    """What to know of layers that are depthwise by their names, or may be."""
+def _odd(layers: list[Layer]) -> tuple[str, ...]:
+    """What to know of layers whose windows are rounded up, or that are depthwise by their names."""
     notes = []
+    over = [layer.name for layer in layers if any(layer.conv.padding)]
+    if over:
+        notes.append(f"the last windows of {_some(over)} reach over the map's edge, as SCALE-Sim counts them")
     grouped = [layer.name for layer in layers if "DP" in layer.name]
     if grouped:
         notes.append(f"depthwise, as SCALE-Sim reads DP in a name: {_some(grouped)}")
