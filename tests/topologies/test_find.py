@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import doctest
+import importlib
+import re
 from pathlib import Path
 
 import onnx
@@ -34,3 +37,21 @@ def test_what_is_neither(name: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match=rf"{name}: cannot be read \(No such file or directory\)"):
         find_topology(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["topology", "built_in", "find"])
+def test_the_examples_are_true(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"systolith.topologies.{name}"))
+    assert results.attempted
+    assert not results.failed
+
+
+def test_the_page_shows_what_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "topologies.md").read_text()
+    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert found
+    exec(found[1], {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [layer.name for layer in find_topology("resnet18").layers]
+    # 256 multipliers: no layer in fewer clocks than that.
+    assert all(int(clocks) * 256 >= int(macs) for _, _, macs, clocks in lines)
