@@ -261,8 +261,8 @@ def test_shapes_that_are_not_known_or_do_not_fit(
         ([1, 4, 5, 5], (5, 2, 3, 3), {"group": 2}, "y: expected groups that divide the 5 output channels"),
         ([1, 3, 2, 2], (6, 3, 3, 3), {}, "y: a kernel of reach .* does not fit the padded map"),
         ([1, 3, 5, 5], (6, 3, 3, 3), {"pads": [0, -1, 0, 0]}, "y: expected stride and dilation .* padding"),
-        ([1, 3, 5, 5], (6, 3, 3, 3), {"pads": [1, 1, 1]}, "y: expected pads .* strides and dilations"),
-        ([1, 3, 5, 5], (6, 3, 3, 3), {"strides": [1]}, "y: expected pads .* strides and dilations"),
+        ([1, 3, 5, 5], (6, 3, 3, 3), {"pads": [1, 1, 1]}, r"y: expected pads for 2 axes, found \[1, 1, 1\]"),
+        ([1, 3, 5, 5], (6, 3, 3, 3), {"strides": [1]}, r"y: expected strides for 2 axes, found \[1\]"),
         ([1, 3, 5, 5], (6, 3, 3, 3), {"auto_pad": "SAME"}, "y: expected auto_pad NOTSET, VALID, .* found SAME"),
     ],
 )

@@ -95,7 +95,7 @@ def _operands(file: OnnxFile, name: str, node: onnx.NodeProto) -> tuple[Shape, S
 
 
 _WINDOW = {"pads": 2, "strides": 1, "dilations": 1}
-"""What a convolution may say of each axis, and how many numbers."""
+"""What a convolution may say of its axes, and how many numbers of each."""
 
 
 def _conv(file: OnnxFile, name: str, node: onnx.NodeProto, act_bits: int, weight_bits: int) -> Layer | str:
@@ -106,13 +106,11 @@ def _conv(file: OnnxFile, name: str, node: onnx.NodeProto, act_bits: int, weight
         raise BadInput(f"{name}: expected a map for weights {weight} in {groups} groups, found {act}")
     if axes > 2:
         return f"a convolution of {axes} axes is no layer of an array"
-    lengths = {key: len(given.get(key) or (1,) * axes * times) for key, times in _WINDOW.items()}
-    if any(lengths[key] != axes * times for key, times in _WINDOW.items()):
-        raise BadInput(
-            f"{name}: expected pads of both ends of {axes} axes, strides and dilations of each, found {lengths}"
-        )
+    odd = [key for key, times in _WINDOW.items() if given.get(key) and len(given[key]) != times * axes]
+    if odd:
+        raise BadInput(f"{name}: expected {odd[0]} for {axes} axes, found {list(given[odd[0]])}")
     size, kernel = _two(act[2:]), _two(weight[2:])
-    stride, dilation = (_two(given.get(key, (1,) * axes)) for key in ("strides", "dilations"))
+    stride, dilation = (_two(given.get(key) or (1,) * axes) for key in ("strides", "dilations"))
     padding = _padding(name, given, size, kernel, stride, dilation)
     channels, bits = (act[1], weight[0]), (act_bits, weight_bits)
     return convolution(name, channels, size, kernel, stride, padding, dilation, groups, *bits, count=act[0])
