@@ -263,6 +263,12 @@ def test_shapes_that_are_not_known_or_do_not_fit(
         ([1, 3, 5, 5], (6, 3, 3, 3), {"pads": [0, -1, 0, 0]}, "y: expected stride and dilation .* padding"),
         ([1, 3, 5, 5], (6, 3, 3, 3), {"pads": [1, 1, 1]}, r"y: expected pads for 2 axes, found \[1, 1, 1\]"),
         ([1, 3, 5, 5], (6, 3, 3, 3), {"strides": [1]}, r"y: expected strides for 2 axes, found \[1\]"),
+        (
+            [1, 3, 5, 5],
+            (6, 3, 3, 3),
+            {"auto_pad": "SAME_UPPER", "strides": [0, 1]},
+            "y: expected stride and dilation of 1",
+        ),
         ([1, 3, 5, 5], (6, 3, 3, 3), {"auto_pad": "SAME"}, "y: expected auto_pad NOTSET, VALID, .* found SAME"),
     ],
 )

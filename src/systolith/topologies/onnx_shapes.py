@@ -134,9 +134,9 @@ def _padding(name: str, given: dict[str, Any], size: Pair, kernel: Pair, stride:
         raise BadInput(f"{name}: expected auto_pad NOTSET, VALID, SAME_UPPER or SAME_LOWER, found {auto}")
     found = []
     for axis, extent in enumerate(reach(kernel, dilation)):
-        # As many outputs as strides begin in the map.
-        count = -(-size[axis] // stride[axis])
-        both = max((count - 1) * stride[axis] + extent - size[axis], 0)
+        # As many outputs as strides begin in the map; what is no stride the convolution will refuse.
+        step = max(stride[axis], 1)
+        both = max((-(-size[axis] // step) - 1) * step + extent - size[axis], 0)
         less, more = both // 2, both - both // 2
         found += [less, more] if auto == "SAME_UPPER" else [more, less]
     return found[0], found[1], found[2], found[3]
