@@ -66,3 +66,12 @@ def test_a_misfit_names_tensor_index_value_and_range() -> None:
     with pytest.raises(BadInput, match="act: expected integers, found dtype float64"):
         require_fit("act", values / 1, IntFormat(4, False))
     require_fit("act", values, IntFormat(5, False))
+
+
+def test_an_axis_that_repeats_one_element_is_looked_at_once() -> None:
+    # 2^60 elements, of which two are in memory: looking at each would take years.
+    values = np.broadcast_to(np.array([3, 16], np.int8)[:, None], (1 << 29, 2, 1 << 30))
+    require_fit("weight", values, IntFormat(5, False))
+    with pytest.raises(BadInput, match=r"weight\[oc 0, ic 1, 0\] is 16, outside the range 0..15"):
+        require_fit("weight", values, IntFormat(4, False), ("oc", "ic"))
+    require_fit("weight", np.broadcast_to(np.int8(16), (0, 3)), IntFormat(4, False))

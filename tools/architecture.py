@@ -1,4 +1,4 @@
-"""Write the map of the rooms into docs/architecture.md, and the public names into docs/reference.
+"""Write the map of the rooms into docs/architecture.md, public names into docs/reference, topologies into their page.
 
 python tools/architecture.py           # rewrite
 python tools/architecture.py --check   # exit code 1 if they are out of date
@@ -15,6 +15,7 @@ import systolith
 from blocks import ROOT, rewrite
 from systolith.requests import verbs
 from systolith.requests.option import options_of
+from systolith.topologies import BUILT_IN, built_in
 
 PACKAGE = ROOT / "src" / "systolith"
 
@@ -61,5 +62,21 @@ def public_names() -> str:
     return "\n".join(lines).rstrip()
 
 
+def topologies() -> str:
+    """A table of the built-in topologies."""
+    lines = ["| name | layers | entries | GMACs | |", "|---|---|---|---|---|"]
+    for name in BUILT_IN:
+        topology = built_in(name)
+        layers = sum(layer.count for layer in topology.layers)
+        cells = f"`{name}`", f"{layers}", f"{len(topology.layers)}", f"{topology.macs / 1e9:.3f}"
+        lines.append(f"| {' | '.join(cells)} | {'; '.join(topology.notes[1:])} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    rewrite([("docs/architecture.md", "rooms:", room_map()), ("docs/reference/index.md", "names:", public_names())])
+    blocks = [
+        ("docs/architecture.md", "rooms:", room_map()),
+        ("docs/reference/index.md", "names:", public_names()),
+        ("docs/topologies.md", "topologies:", topologies()),
+    ]
+    rewrite(blocks)

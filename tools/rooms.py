@@ -12,6 +12,7 @@ GROUND = ("version", "formats", "equality", "pictures", "store")
 ROOMS: dict[str, tuple[str, ...]] = {
     "quant": (),
     "network": (),
+    "topologies": ("network",),
     "models": ("quant",),
     "exports": ("network",),
     "frontends": ("network", "quant", "models", "exports"),

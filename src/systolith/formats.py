@@ -62,6 +62,8 @@ def require_fit(name: str, values: NDArray, fmt: IntFormat, axes: Sequence[str] 
     `axes` names the dimensions in the message; the first of them counts from `first`.
     """
     require_integers(name, values)
+    # Along an axis of stride 0 the first element stands for all: broadcast weights of any shape cost nothing.
+    values = values[tuple(slice(None if stride else 1) for stride in values.strides)]
     if values.size == 0 or (int(values.min()) >= fmt.lo and int(values.max()) <= fmt.hi):
         return
     index = np.unravel_index(int(np.argmax((values < fmt.lo) | (values > fmt.hi))), values.shape)
