@@ -57,7 +57,7 @@ bench: $(READY)
 # A changed lock or pyproject installs again; otherwise this does nothing.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,rtl,cocotb,synth,docs,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,train,onnx,waves,sim,rtl,cocotb,synth,cluster,docs,bench,dev]'
 	touch $@
 
 clean:

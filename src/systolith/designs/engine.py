@@ -1,0 +1,136 @@
+"""Points as independent tasks: on this machine's processors, or on a Dask cluster; each result is kept once.
+
+Batches are as large as a fifth of a second's work: handing them over costs a percent or two of it, and at the end no
+worker waits long for another. A worker that dies loses the batches that it had: they are done again, by others.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from systolith.designs.energy import EnergyTable
+from systolith.designs.point import evaluate
+from systolith.designs.results import Rows, keep
+from systolith.designs.space import Point
+from systolith.designs.work import Work
+from systolith.formats import BadInput
+
+Task = tuple[str, Point]
+"""A point's name, and the point."""
+_SECONDS = 0.2  # of work in a batch
+_TRIED = 8  # points that are timed first
+_TRIES = 3  # of a batch whose worker died
+
+
+def batch(tasks: Sequence[Task], works: Mapping[str, Sequence[Work]], table: EnergyTable) -> dict[str, Rows]:
+    """The rows of some points, by name. What a worker does."""
+    return {name: evaluate(point, works[point.model], table) for name, point in tasks}
+
+
+def run_all(
+    tasks: Sequence[Task],
+    works: Mapping[str, Sequence[Work]],
+    table: EnergyTable,
+    folder: Path,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+    estimate: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Work out every task and keep its rows in `folder`.
+
+    Args:
+        tasks: what is not known yet.
+        works: the layers of each model.
+        table: of energies.
+        folder: existing.
+        jobs: processes.
+        scheduler: the address of a Dask cluster's instead of these.
+        progress: called with how many are done.
+        estimate: called once, when a few points have been timed, with the seconds that the others will take.
+
+    Raises:
+        BadInput: no such scheduler, or a design that cannot be.
+    """
+    begun = time.perf_counter()
+    first = list(tasks[:_TRIED])
+    keep(folder, batch(first, works, table))
+    each = (time.perf_counter() - begun) / max(1, len(first))
+    rest = tasks[len(first) :]
+    estimate(each * len(rest) / (1 if scheduler else jobs))
+    progress(len(first))
+    size = max(1, int(_SECONDS / max(each, 1e-6)))
+    batches = [rest[at : at + size] for at in range(0, len(rest), size)]
+    done = len(first)
+    if scheduler is not None:
+        ways: Iterator[dict[str, Rows]] = _on_dask(batches, works, table, scheduler)
+    elif jobs > 1 and len(batches) > 1:
+        ways = _in_processes(batches, works, table, jobs)
+    else:
+        ways = (batch(tasks, works, table) for tasks in batches)
+    for found in ways:
+        keep(folder, found)
+        done += len(found)
+        progress(done)
+
+
+def _in_processes(
+    batches: Sequence[Sequence[Task]], works: Mapping[str, Sequence[Work]], table: EnergyTable, jobs: int
+) -> Iterator[dict[str, Rows]]:
+    left, deaths = list(batches), 0
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    while left:
+        pool = ProcessPoolExecutor(jobs, mp_context=context)
+        waiting: dict[Future[dict[str, Rows]], Sequence[Task]] = {}
+        try:
+            waiting = {pool.submit(batch, tasks, works, table): tasks for tasks in left}
+            while waiting:
+                ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    found = future.result()
+                    left.remove(waiting.pop(future))
+                    yield found
+        except BrokenProcessPool:
+            deaths += 1
+            if deaths == _TRIES:
+                asked = "is there memory for them, and in a script, is the call below if __name__ == '__main__'?"
+                raise BadInput(f"{jobs} worker processes died {deaths} times: {asked}") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _on_dask(
+    batches: Sequence[Sequence[Task]], works: Mapping[str, Sequence[Work]], table: EnergyTable, scheduler: str
+) -> Iterator[dict[str, Rows]]:
+    client = connect(scheduler)
+    with client:
+        from distributed import as_completed
+
+        shared: Any = client.scatter({"works": dict(works), "table": table}, broadcast=True)
+        futures = [client.submit(_shared_batch, tasks, shared, pure=False, retries=_TRIES) for tasks in batches]
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+
+
+def _shared_batch(tasks: Sequence[Task], shared: Mapping[str, Any]) -> dict[str, Rows]:
+    return batch(tasks, shared["works"], shared["table"])
+
+
+def connect(scheduler: str) -> Any:
+    """A client of a Dask cluster; `BadInput` in one sentence where there is none."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise BadInput(
+            f"--scheduler {scheduler}: expected the address of a Dask scheduler that answers ({error})"
+        ) from None
