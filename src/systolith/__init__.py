@@ -6,7 +6,7 @@ By task:
 
     a network      load, read_picture, evaluate, train, quantize, calibrate
     its integers   recover, lower, verify, import_model, export, Network, Conv
-    on an array    ArraySpec, run_layer, clocks, simulate
+    on an array    ArraySpec, run_layer, clocks, simulate, explore
     vector files   write_bundle, read_bundle, verify_bundle, Layout, find_layout, convert
     your RTL       check, grade, cosim, mutate, synth, BundleBus
     all at once    run
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from systolith.flows.check import check
     from systolith.flows.convert import convert
     from systolith.flows.evaluate import evaluate
+    from systolith.flows.explore import explore
     from systolith.flows.export import export
     from systolith.flows.grade import grade
     from systolith.flows.import_model import import_model
@@ -68,6 +69,7 @@ __all__ = [
     "convert",
     "cosim",
     "evaluate",
+    "explore",
     "export",
     "find_layout",
     "grade",

@@ -18,6 +18,7 @@ from systolith.array import ArraySpec, Mapping
 from systolith.equality import Equality
 from systolith.flows.check import check
 from systolith.flows.evaluate import evaluate
+from systolith.flows.explore import explore
 from systolith.flows.flow import Report
 from systolith.flows.grade import grade
 from systolith.flows.run import run
@@ -35,7 +36,7 @@ from systolith.timing import Schedule
 from systolith.timing.machine import REGISTERS, machine
 from systolith.timing.schedule import utilisation
 
-VERBS = ("run", "verify", "check", "grade", "simulate", "cosim", "mutate", "evaluate", "train")
+VERBS = ("run", "verify", "check", "grade", "simulate", "cosim", "mutate", "evaluate", "train", "explore")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, simulator: Find) -> dict[s
         "mutate": mutate(modules="ofifo", limit=2, proofs=False),
         "evaluate": evaluate("vgg16-w4a4-s8", data=pictures),
         "train": train("smoke", pictures, folder / "trained", holdout=0, changes=["epochs=3", "batch=8"]),
+        "explore": explore(axis=["rows=4..12..4", "cols=4..12..4"], top=3, out=folder / "explored", jobs=1),
     }
 
 

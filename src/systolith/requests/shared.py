@@ -19,6 +19,7 @@ else:
 DEFAULT_MODEL, DEFAULT_LAYER = "vgg16-w4a4-s8", "features.27"
 MODEL, PICTURE, LAYER, STIMULUS = "Model", "Picture", "Layer", "Stimulus"
 ARRAY, OUTPUT, RUNNING, PROJECT, DESIGN = "Array", "Output", "Running", "Project", "Your design"
+AXES = "Axes"
 
 MOST_FILES = 20_000
 """Files that are written without being asked twice."""

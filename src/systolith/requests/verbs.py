@@ -18,6 +18,7 @@ from systolith.requests.hardware import SynthRequest as SynthRequest
 from systolith.requests.option import Option
 from systolith.requests.shared import (
     ARRAY,
+    AXES,
     DATA_SET,
     DEFAULT_LAYER,
     DEFAULT_MODEL,
@@ -307,6 +308,52 @@ class ViewRequest(Request):
     """Open a page that `--html` wrote, in a folder the newest; say where it is."""
 
     path: Annotated[Path, Option("The page, or a folder with pages.", position="only", metavar="FOLDER_OR_PAGE")]
+
+
+@dataclass(frozen=True)
+class ExploreRequest(Request):
+    """Work out a space of designs, each layer's clocks, traffic, memories and energy; say which designs none beats."""
+
+    space: Annotated[
+        Path | None, Option("A .toml file with [axes] and [search].", position="only", metavar="[SPACE.toml]")
+    ] = None
+    model: Annotated[
+        str | None,
+        Option(
+            "Shipped models, model files, built-in topologies, .csv (SCALE-Sim) or .onnx files, with commas between. "
+            f"[default: {DEFAULT_MODEL}]",
+            MODEL,
+        ),
+    ] = None
+    array: Annotated[str | None, Option("Arrays, ROWSxCOLS with commas between. [default: 8x8]", AXES)] = None
+    axis: Annotated[
+        list[str] | None,
+        Option(
+            "NAME=VALUES, such as act_bits=4,8 or rows=4..32 or batch=1..9..2; repeatable. Names: see the docs.", AXES
+        ),
+    ] = None
+    points: Annotated[int | None, Option("Only so many points, drawn at random. [default: all]", AXES, least=1)] = None
+    search: Annotated[
+        str, Option("How --points are found: random, or optuna, which learns from those before.", AXES)
+    ] = "random"
+    seed: Annotated[int | None, Option("Of the draw. [default: 0]", AXES, least=0)] = None
+    minimize: Annotated[
+        str, Option("Columns, with commas between: a design is on the front if none is as good in all of them.", OUTPUT)
+    ] = "clocks_per_picture,energy_high_pj_per_picture"
+    energy: Annotated[Path | None, Option("A table of energies, .toml. [default: 45 nm]", RUNNING)] = None
+    image: Annotated[
+        Path | None, Option("A picture on which zero products are counted. [default: the shipped cat]", PICTURE)
+    ] = None
+    data: Annotated[str | None, FROM_DATA] = None
+    index: Annotated[str | None, Option("Which pictures of the test split: 7, or 0-9,12. [default: 0]", PICTURE)] = None
+    top: Annotated[int, Option("Designs to show.", OUTPUT, least=1)] = 10
+    out: Annotated[
+        Path, Option("The folder of the results; what is there already is not worked out again.", OUTPUT)
+    ] = Path("build/explore")
+    jobs: Annotated[int | None, Option("Processes. [default: one a core]", RUNNING, least=1)] = None
+    scheduler: Annotated[str | None, Option("A Dask cluster's address instead, such as tcp://host:8786.", RUNNING)] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

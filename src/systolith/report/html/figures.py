@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
+
+from systolith.report.parts import Table
+from systolith.report.scales import Scale, short
 
 STAGES = ("trained network", "integer network", "array psums", "golden vectors", "RTL simulation")
 """The chain of equalities, a box each."""
@@ -98,6 +103,80 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point of a `Scatter`: where, what it is, the id of the row that it leads to, and whether it stands out."""
+
+    x: float
+    y: float
+    label: str
+    row: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points that lead to rows of a table on the page.
+
+    Attributes:
+        title: above them.
+        across, up: what the axes are, with their units.
+        marks: at least one.
+        stairs: (x, y) of those that steps join, x ascending.
+        what: below.
+    """
+
+    title: str
+    across: str
+    up: str
+    marks: Sequence[Mark]
+    stairs: Sequence[tuple[float, float]]
+    what: str
+
+    @cached_property
+    def scales(self) -> tuple[Scale, Scale]:
+        return Scale.of(mark.x for mark in self.marks), Scale.of(mark.y for mark in self.marks)
+
+    def place(self, x: float, y: float) -> tuple[str, str]:
+        """In a box of 600 by 320, for SVG."""
+        across, up = self.scales
+        return f"{600 * across.share(x):.1f}", f"{320 - 320 * up.share(y):.1f}"
+
+    @property
+    def steps(self) -> str:
+        """The points of the line that joins `stairs`."""
+        placed = [self.place(*one) for one in self.stairs]
+        corners = [(after[0], before[1]) for before, after in pairwise(placed)]
+        every = [*(one for pair in zip(placed, corners, strict=False) for one in pair), *placed[-1:]]
+        return " ".join(",".join(one) for one in every)
+
+    @property
+    def ticks(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Of each axis where a number stands, and the number."""
+        across, up = self.scales
+        xs = [(self.place(tick, self.marks[0].y)[0], short(tick)) for tick in across.ticks]
+        return xs, [(self.place(self.marks[0].x, tick)[1], short(tick)) for tick in up.ticks]
+
+
+@dataclass(frozen=True)
+class Designs:
+    """A table whose rows can be led to, and lead to tables of their parts. It stands for the text's tables.
+
+    Attributes:
+        title: above it.
+        table: of designs.
+        ids: of its rows, unique on the page.
+        parts: by the id of a row what the table of its parts is called, and this one.
+        what: below.
+    """
+
+    title: str
+    table: Table
+    ids: Sequence[str]
+    parts: Mapping[str, tuple[str, Table]]
+    what: str
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Small pictures, each as a data URL, and what is said below it."""
 
@@ -129,4 +208,4 @@ def buckets(count: int, most: int) -> tuple[int, list[str]]:
     return size, [str(start) if size == 1 else f"{start}.." for start in range(0, count, size)]
 
 
-Figure = Chain | Heatmap | Bars | Curves | Pictures | Drawing | Animation
+Figure = Chain | Heatmap | Bars | Curves | Scatter | Designs | Pictures | Drawing | Animation

@@ -16,6 +16,7 @@ from systolith.mutation.run import FATES
 from systolith.report.html.arrays import Layer, animation, clock_bars, histograms, timing, utilisations
 from systolith.report.html.chains import chain_of
 from systolith.report.html.codes import maps
+from systolith.report.html.designs import figures as designs
 from systolith.report.html.figures import Bars, Curves, Figure, Heatmap, Pictures, buckets
 from systolith.report.parts import Table
 from systolith.timing import Schedule
@@ -185,4 +186,5 @@ _MAKERS: Mapping[str, Callable[[Any], Iterator[Any]]] = {
     "MutateReport": _mutate,
     "EvaluateReport": _evaluate,
     "TrainReport": _train,
+    "ExploreReport": designs,
 }

@@ -40,6 +40,20 @@ for (const button of document.querySelectorAll("button[data-more]")) {
   button.addEventListener("click", () => { document.getElementById(button.dataset.for).textContent = button.dataset.more; });
 }
 
+// Where a link leads is shown, be it a row that the field above had hidden, or inside details that were closed.
+const reveal = (link) => {
+  const target = document.getElementById(decodeURIComponent(link.slice(1)));
+  if (!target) return;
+  target.hidden = false;
+  target.closest("details")?.setAttribute("open", "");
+  target.focus();
+};
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (link) reveal(link.getAttribute("href"));
+});
+reveal(location.hash);
+
 // The array: every number is the register machine's, see array/trace.py.
 const BEATS = ["nothing", "a weight beat", "an activation beat"];
 for (const home of document.querySelectorAll("[data-array]")) {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from systolith.flows.flow import Report
 from systolith.formats import BadInput
-from systolith.report.html.figures import Chain, Figure
+from systolith.report.html.figures import Chain, Designs, Figure
 from systolith.report.html.of_reports import figures_of
 from systolith.report.parts import Part, Table
 from systolith.store import atomic_file
@@ -35,6 +35,8 @@ def page(report: Report, text: Sequence[Part]) -> str:
         text: what its text is made of (`report.parts`).
     """
     figures = list(figures_of(report))
+    if any(isinstance(one, Designs) for one in figures):
+        text = [part for part in text if not isinstance(part, Table)]
     chain = next((one for one in figures if isinstance(one, Chain)), None)
     sections = [_named(part) for part in (*_joined(text), *(one for one in figures if one is not chain))]
     template = _environment().get_template("page.html.j2")

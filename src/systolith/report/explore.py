@@ -1,0 +1,59 @@
+"""The text of `explore`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from systolith.designs.space import AXES
+from systolith.flows.explore import ExploreReport
+from systolith.report.parts import Part, Rows, Table
+
+_SHOWN = {
+    "clocks_per_picture": ("clocks a picture", 1.0),
+    "utilisation": ("used", 0.0),
+    "traffic_bits": ("traffic MB", 8e6),
+    "capacity_bits": ("memories kB", 8e3),
+    "energy_low_pj_per_picture": ("uJ a picture, least", 1e6),
+    "energy_high_pj_per_picture": ("most", 1e6),
+}
+"""Columns of the table on the screen: heading, and what a number is divided by; 0 for a share."""
+_NAMES = {"psum_bits": "psum_bits_asked", "schedule": "schedule_asked"}
+
+
+def text(report: ExploreReport) -> list[Part]:
+    """What ran, the table of energies, and the best designs."""
+    facts = []
+    for name, model in report.models.items():
+        zero = f", {model.zero_products:.1%} of the products have a zero operand" if model.zero_products else ""
+        facts.append(("model", f"{name}: {model.layers} layers, {model.macs:,} multiply-accumulates{zero}"))
+    facts.append(("energy", f"an estimate: {report.table['name']} ({report.table['source']})"))
+    if report.misfits:
+        facts.append(("too small", f"{report.misfits:,} of {report.points:,} designs, such as for {report.misfit}"))
+    return [Rows(facts), table(report, report.top), Rows([("verdict", report.verdict)])]
+
+
+def table(report: ExploreReport, designs: Iterable[Mapping[str, Any]]) -> Table:
+    """A row a design: those axes that differ in the space, and what it costs."""
+    differ = differing(report)
+    headings = (*differ, *(heading for heading, _ in _SHOWN.values()), "front")
+    rows = [(*(_said(row[key]) for key in differ.values()), *_costs(row)) for row in designs]
+    return Table(headings, rows, headings[:-1])
+
+
+def differing(report: ExploreReport) -> dict[str, str]:
+    """The axes that have more than one value in the space, the model among them, and their columns."""
+    named = {name: _NAMES.get(name, name) for name in ("model", *AXES)}
+    return {name: key for name, key in named.items() if len({str(row[key]) for row in report.rows}) > 1}
+
+
+def _said(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
+    found = []
+    for name, (_, unit) in _SHOWN.items():
+        value = row[name]
+        found.append(f"{value:.1%}" if unit == 0 else f"{value / unit:,.0f}" if unit == 1 else f"{value / unit:,.2f}")
+    return (*found, "*" if row["pareto"] else "")
