@@ -23,6 +23,7 @@ from blocks import ROOT
 
 PAGES = (
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("bring*.md"))),
+    "docs/explore.md",
     "docs/loop.md",
     "docs/mutate.md",
     "docs/synth.md",
