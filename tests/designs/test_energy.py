@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,6 @@ def test_products_of_a_zero_take_nothing_where_they_are_counted() -> None:
     table, design = read_table(), Design(ArraySpec(4, 4), None, "auto", "clocks", 1, Memory())
     work = Work("layer", (4, 4), (5, 5))
     found = cost(work, design)
-    from dataclasses import replace
-
     whole, quarter = energy(work, found, table), energy(replace(work, live=0.25), found, table)
     assert quarter.macs == pytest.approx(whole.macs / 4, rel=1e-12)
     assert (quarter.act, quarter.weight, quarter.psum) == (whole.act, whole.weight, whole.psum)

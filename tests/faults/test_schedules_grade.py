@@ -58,13 +58,13 @@ TWO_CODES = replace(SQUEEZED, in_channels=16, act_format=UINT2)
     [
         (SQUEEZED, ArraySpec(), Way(double=True), 6893, 281),
         (SQUEEZED, ArraySpec(), Way(packed=True), 6247, 281),
-        (SQUEEZED, ArraySpec(), Way(packed=True, double=True), 6887, 281),
-        (SQUEEZED, ArraySpec(), Way(batch=2), 6259, 280),
+        pytest.param(SQUEEZED, ArraySpec(), Way(packed=True, double=True), 6887, 281, marks=pytest.mark.slow),
+        pytest.param(SQUEEZED, ArraySpec(), Way(batch=2), 6259, 280, marks=pytest.mark.slow),
         (TWO_CODES, TWO, Way(), 6909, 345),
-        (TWO_CODES, TWO, Way(packed=True, double=True), 7991, 345),
+        pytest.param(TWO_CODES, TWO, Way(packed=True, double=True), 7991, 345, marks=pytest.mark.slow),
         (SQUEEZED, STATIONARY, Way(), 8857, 321),
-        (TWO_CODES, replace(STATIONARY, simd=2), Way(), 9953, 393),
-        (SQUEEZED, STATIONARY, Way(batch=2), 8869, 320),
+        pytest.param(TWO_CODES, replace(STATIONARY, simd=2), Way(), 9953, 393, marks=pytest.mark.slow),
+        pytest.param(SQUEEZED, STATIONARY, Way(batch=2), 8869, 320, marks=pytest.mark.slow),
     ],
 )
 def test_the_corner_set_reveals_every_detectable_fault_of_an_8x8_array(

@@ -129,7 +129,7 @@ def connect(scheduler: str) -> Any:
     from distributed import Client
 
     try:
-        return Client(scheduler, timeout=10)
+        return Client(scheduler, timeout=5)
     except (OSError, ValueError, TimeoutError) as error:
         raise BadInput(
             f"--scheduler {scheduler}: expected the address of a Dask scheduler that answers ({error})"
