@@ -34,6 +34,12 @@ for row in sorted(front, key=lambda row: row["clocks_per_picture"]):
 assert all(row["batch"] == 4 for row in front)
 
 # %% [markdown]
+# The energy is an estimate, by a table whose numbers have sources:
+
+# %%
+print(f"{report.table['name']}: {report.table['source']}")
+
+# %% [markdown]
 # All of the front takes four pictures together. Why? Layers of 2x2 maps have
 # four positions, and loading eight rows of weights takes eight clocks: with
 # one picture the array waits. Look at such a layer on one design, alone and

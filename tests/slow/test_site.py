@@ -24,7 +24,7 @@ def test_the_site_builds_and_describes_every_public_name(tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
     assert "WARNING" not in result.stderr
     notebooks = sorted((ROOT / "docs" / "tutorial").glob("*.py"))
-    assert len(notebooks) == 5
+    assert len(notebooks) == 6
     for notebook in notebooks:
         shown = (tmp_path / "site" / "tutorial" / notebook.stem / "index.html").read_text()
         cells_and_outputs = re.findall(r"^```\w+$", notebook.with_suffix(".md").read_text(), re.MULTILINE)
