@@ -42,7 +42,7 @@ least clocks, or port traffic, all of this counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 
@@ -102,7 +102,7 @@ class OffChip:
 
     @property
     def bits(self) -> int:
-        return sum(astuple(self))
+        return sum(vars(self).values())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -187,7 +187,7 @@ def row(work: Work, found: Cost, table: EnergyTable) -> dict[str, Any]:
     used, how, n = energy(work, found, table), found.plan, work.count
     off_chip = vars(how.off_chip)
     read = sum(bits for name, bits in off_chip.items() if name.endswith("_read"))
-    ports = {field.name: getattr(found.traffic, field.name) for field in fields(Traffic)}
+    ports = vars(found.traffic)
     return {
         "layer": work.name,
         "count": n,

@@ -10,7 +10,7 @@ from systolith.array.mapping import Mapping
 from systolith.formats import BadInput
 from systolith.timing.memory import Memory
 from systolith.timing.memory import Port as MemoryPort
-from systolith.timing.schedule import Schedule, contract
+from systolith.timing.schedule import Schedule, contract, load_lanes_of
 
 MOST = 65_535
 """The largest number in the core's descriptor: its fields have 16 bits."""
@@ -112,7 +112,7 @@ class Traffic:
 def traffic(mapping: Mapping, schedule: Schedule) -> Traffic:
     """The words that each memory reads and writes."""
     spec, rounds, words = mapping.spec, mapping.rounds, memory_words(mapping, schedule)
-    lanes = schedule.rules(mapping).load_lanes * mapping.simd
+    lanes = load_lanes_of(spec, schedule.double) * mapping.simd
     sums = 0 if mapping.stationary else rounds * mapping.onijs
     loads = rounds * (mapping.steps if mapping.stationary else contract(spec, schedule.double).load_beats)
     return Traffic(

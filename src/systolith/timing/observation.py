@@ -26,7 +26,7 @@ from systolith.timing.account import (
     traffic,
 )
 from systolith.timing.machine import LOAD, NOTHING, STREAM, Block, machine
-from systolith.timing.schedule import Contract, Events, Schedule, contract
+from systolith.timing.schedule import Contract, Events, Schedule, contract, load_lanes_of
 
 CLOCKS = {
     "load": "clocks of weight beats = predicted",
@@ -262,7 +262,7 @@ class _Count:
 
     def traffic(self) -> Traffic:
         spec, words = self.mapping.spec, memory_words(self.mapping, self.schedule)
-        lanes = self.schedule.rules(self.mapping).load_lanes * self.mapping.simd
+        lanes = load_lanes_of(self.mapping.spec, self.schedule.double) * self.mapping.simd
         return Traffic(
             Port(self.act_reads, words["act"], spec.rows * spec.act_bits),
             Port(self.weight_reads, words["weight"], lanes * spec.weight_bits),

@@ -80,20 +80,24 @@ class Contract:
     psum_reads: int = 1
     psum_writes: int = 1
 
-    @property
-    def load_lanes(self) -> int:
-        """Lanes of a word of weights: of each row, from the north of each column."""
-        return self.cols if self.load_port == "north" else self.rows
-
     def as_dict(self) -> dict[str, int | str]:
         """Every field by name, for `--json`."""
         return asdict(self)
 
 
+def load_lanes_of(spec: ArraySpec, double: bool) -> int:
+    """Lanes of a word of weights: of each row; where they come from the north, of each column."""
+    return spec.cols if double or spec.dataflow == "os" else spec.rows
+
+
+def crossing_of(spec: ArraySpec) -> int:
+    """Clocks from a beat entering row 0 to its psum's last column adding the last product."""
+    return HOP * (spec.rows + spec.cols - 2)
+
+
 def contract(spec: ArraySpec, double: bool = False) -> Contract:
     """The core's contract for an array of this size, perhaps with double-buffered weights."""
-    rows, cols = spec.rows, spec.cols
-    crossing = HOP * (rows + cols - 2)
+    rows, cols, crossing = spec.rows, spec.cols, crossing_of(spec)
     latencies = (LEAD, HOP, crossing, OFIFO, UPDATE, SFP, L0_DEPTH, cols)
     if spec.dataflow == "os":
         return Contract(rows, cols, "north", 0, 0, *latencies)
@@ -151,7 +155,7 @@ class Schedule:
 
     def ports(self, mapping: Mapping) -> tuple[Port, Port, Port]:
         """Of the activation, weight and psum memories."""
-        return ports(mapping, self.memory, self.rules(mapping).load_lanes)
+        return ports(mapping, self.memory, load_lanes_of(mapping.spec, self.double))
 
     def beat(self, mapping: Mapping) -> Port:
         """What a position takes, or a step."""
@@ -174,7 +178,7 @@ class Schedule:
 
     def gap(self, mapping: Mapping) -> int:
         """Clocks in which nothing enters between a pass and the next one."""
-        return contract(mapping.spec).crossing if self.drained and not mapping.stationary else 0
+        return crossing_of(mapping.spec) if self.drained and not mapping.stationary else 0
 
     def first(self, mapping: Mapping) -> int:
         """Clocks from asking for the layer's first weights to having them: 1 where no memory is slow."""
@@ -186,12 +190,14 @@ class Schedule:
 
     def period(self, mapping: Mapping) -> int:
         """Clocks from one pass's first beat to the next one's, or from a fold to the next."""
-        rules, first, weight = self.rules(mapping), self.beat(mapping).burst(1), self.ports(mapping)[1]
+        beat = self.beat(mapping)
+        first, span = beat.burst(1), (self.beats(mapping) - 1) * beat.every + 1
         if mapping.stationary:
-            return max(self.span(mapping), self.least(mapping)) + first - 1
+            return max(span, self.least(mapping)) + first - 1
+        rules, weight = self.rules(mapping), self.ports(mapping)[1]
         if self.double:
-            return max(self.span(mapping), weight.burst(rules.load_beats), self.least(mapping)) + first - 1
-        return weight.burst(rules.load_beats) + rules.turnaround + first - 1 + self.span(mapping) + self.gap(mapping)
+            return max(span, weight.burst(rules.load_beats), self.least(mapping)) + first - 1
+        return weight.burst(rules.load_beats) + rules.turnaround + first - 1 + span + self.gap(mapping)
 
     def before(self, mapping: Mapping) -> int:
         """Clocks from a pass's first weight beat to its first position, where nothing streams meanwhile."""
@@ -204,7 +210,7 @@ class Schedule:
         """Clocks of the layer: from the first weight beat entering the array to the last bottom-row psum registered."""
         last = (mapping.rounds - 1) * self.period(mapping) + self.before(mapping) + self.span(mapping)
         leaving = mapping.spec.rows - 1 if mapping.stationary else 0  # words behind the first of the last fold
-        return last + contract(mapping.spec).crossing + leaving
+        return last + crossing_of(mapping.spec) + leaving
 
     def psum_clocks(self, mapping: Mapping) -> NDArray[np.int64]:
         """int64 (pass, position): when each psum word leaves the OFIFO; passes as in the mapping's `order`.
