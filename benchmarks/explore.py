@@ -17,11 +17,13 @@ Each measurement is a process of its own, so that none finds what another one ha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,19 +134,13 @@ def main() -> int:
     return 0 if met else 1
 
 
-def _cluster() -> Any:
+@contextlib.contextmanager
+def _cluster() -> Iterator[str]:
     """A Dask cluster of two processes, one thread each; its address."""
-    import contextlib
-    from collections.abc import Iterator
-
     from distributed import LocalCluster
 
-    @contextlib.contextmanager
-    def made() -> Iterator[str]:
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
-            yield str(cluster.scheduler_address)
-
-    return made()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        yield str(cluster.scheduler_address)
 
 
 if __name__ == "__main__":

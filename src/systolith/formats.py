@@ -85,6 +85,12 @@ def least_signed_bits(lo: int, hi: int) -> int:
     return max((-1 - lo).bit_length() if lo < 0 else 0, hi.bit_length() if hi > 0 else 0) + 1
 
 
+def least_sum_bits(count: int, one: tuple[int, int], other: tuple[int, int]) -> int:
+    """The least width, at least 2, of an accumulator that no `count` products overflow; operands are lo..hi each."""
+    products = [a * b for a in one for b in other]
+    return max(2, least_signed_bits(count * min(products), count * max(products)))
+
+
 def to_bits(values: NDArray, bits: int) -> NDArray[np.uint8]:
     """Bits of every value, most significant first.
 

@@ -287,6 +287,13 @@ class Mapping:
         )
 
 
+def by_channel(maps: NDArray[Any]) -> NDArray[Any]:
+    """(n, ...), of a batch (picture, n, H, W), to (n, position), picture outermost."""
+    if maps.ndim < 4:
+        return maps.reshape(len(maps), -1)
+    return maps.swapaxes(0, 1).reshape(maps.shape[1], -1)
+
+
 def read_by(outs: int, ins: int, groups: int) -> NDArray[np.int64]:
     """int64 (O, C/groups): the input channel that each weight multiplies, of O output and C input channels."""
     return np.arange(outs)[:, None] // (outs // groups) * (ins // groups) + np.arange(ins // groups)

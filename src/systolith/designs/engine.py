@@ -42,8 +42,8 @@ def run_all(
     scheduler: str | None = None,
     progress: Callable[[int], None] = lambda done: None,
     estimate: Callable[[float], None] = lambda seconds: None,
-) -> None:
-    """Work out every task and keep its rows in `folder`.
+) -> dict[str, Rows]:
+    """The rows of every task, by name; each is kept in `folder` as soon as it is known.
 
     Args:
         tasks: what is not known yet.
@@ -60,14 +60,14 @@ def run_all(
     """
     begun = time.perf_counter()
     first = list(tasks[:_TRIED])
-    keep(folder, batch(first, works, table))
+    known = batch(first, works, table)
+    keep(folder, known)
     each = (time.perf_counter() - begun) / max(1, len(first))
     rest = tasks[len(first) :]
     estimate(each * len(rest) / (1 if scheduler else jobs))
     progress(len(first))
     size = max(1, int(_SECONDS / max(each, 1e-6)))
     batches = [rest[at : at + size] for at in range(0, len(rest), size)]
-    done = len(first)
     if scheduler is not None:
         ways: Iterator[dict[str, Rows]] = _on_dask(batches, works, table, scheduler)
     elif jobs > 1 and len(batches) > 1:
@@ -76,8 +76,9 @@ def run_all(
         ways = (batch(tasks, works, table) for tasks in batches)
     for found in ways:
         keep(folder, found)
-        done += len(found)
-        progress(done)
+        known |= found
+        progress(len(known))
+    return known
 
 
 def _in_processes(

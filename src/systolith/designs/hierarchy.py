@@ -55,6 +55,7 @@ from systolith.formats import BadInput
 from systolith.timing.account import Port, Traffic, memory_words, traffic
 from systolith.timing.mapper import Choice
 
+MEMORIES = ("act", "weight", "psum")
 LOOPS = ("oc", "ic", "rows")
 ORDERS = tuple(permutations(range(3)))
 """Of `LOOPS`, the outermost first."""
@@ -155,9 +156,8 @@ def plan(choice: Choice, hierarchy: Hierarchy) -> Plan:
     Raises:
         TooSmall: no cut fits; it names the memory, what the smallest chunk needs, and what there is.
     """
-    words, moved = memory_words(choice.mapping, choice.schedule), traffic(choice.mapping, choice.schedule)
-    needs = [words[name] * getattr(moved, name).bits for name in words]
-    if all(need <= hierarchy.bits(name) for name, need in zip(words, needs, strict=True)):
+    needs, moved = _asked(choice)
+    if _fits(needs, hierarchy):
         off_chip = OffChip(needs[0], needs[1], 0, 0, moved.out.writes * moved.out.bits)
         ends = 0
         if hierarchy.dram is not None:
@@ -170,9 +170,17 @@ def plan(choice: Choice, hierarchy: Hierarchy) -> Plan:
 
 def floor(choice: Choice, hierarchy: Hierarchy) -> int:
     """Clocks that a layer takes at least, known before its best cut is."""
+    return choice.clocks if _fits(_asked(choice)[0], hierarchy) else _least(choice)
+
+
+def _asked(choice: Choice) -> tuple[list[int], Traffic]:
+    """Bits that a whole layer asks of each memory, and what its ports move."""
     words, moved = memory_words(choice.mapping, choice.schedule), traffic(choice.mapping, choice.schedule)
-    fits = all(words[name] * getattr(moved, name).bits <= hierarchy.bits(name) for name in words)
-    return choice.clocks if fits else _least(choice)
+    return [words[name] * getattr(moved, name).bits for name in MEMORIES], moved
+
+
+def _fits(needs: Sequence[int], hierarchy: Hierarchy) -> bool:
+    return all(need <= hierarchy.bits(name) for name, need in zip(MEMORIES, needs, strict=True))
 
 
 @lru_cache(maxsize=512)
@@ -189,7 +197,7 @@ def _given(hierarchy: Hierarchy, asked: Sequence[int]) -> tuple[int, int, int]:
     """Bits of each memory: as given, else as asked for."""
     act, weight, psum = (
         bits if getattr(hierarchy, name) is None else hierarchy.bits(name)
-        for name, bits in zip(("act", "weight", "psum"), asked, strict=True)
+        for name, bits in zip(MEMORIES, asked, strict=True)
     )
     return act, weight, psum
 
@@ -334,7 +342,7 @@ def _planned(cuts: Cuts, hierarchy: Hierarchy, found: Fit, pick: Ints, clocks: i
 def _why(found: Fit, hierarchy: Hierarchy) -> str:
     """What the smallest chunk needs and the memories do not have."""
     needs = [*found.needs[:2], found.needs[2][_INNER]]
-    for name, what, need in zip(("act", "weight", "psum"), ("activation", "weight", "psum"), needs, strict=True):
+    for name, what, need in zip(MEMORIES, ("activation", "weight", "psum"), needs, strict=True):
         smallest = int(np.broadcast_to(need, found.bits.shape[1:])[-1, -1, -1])
         if smallest > hierarchy.bits(name):
             half = "" if name == "psum" else ", two of them at once"

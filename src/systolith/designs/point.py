@@ -11,7 +11,7 @@ from typing import Any
 from systolith.array import ArraySpec, Mapping
 from systolith.array.spec import parse_size, widened
 from systolith.designs.energy import Energy, EnergyTable
-from systolith.designs.hierarchy import EVERYTHING, KIB, Hierarchy, Plan, TooSmall, floor, plan
+from systolith.designs.hierarchy import EVERYTHING, KIB, MEMORIES, Hierarchy, Plan, TooSmall, floor, plan
 from systolith.designs.space import Point, Space
 from systolith.designs.work import Work
 from systolith.network.graph import Conv
@@ -156,7 +156,7 @@ def energy(work: Work, found: Cost, table: EnergyTable) -> Energy:
     act_bits = work.act.bits if work.act is not None else spec.act_bits // spec.simd
     macs = live * (table.multiplying(act_bits, spec.weight_bits) + table.adding(spec.psum_bits))
     parts = {}
-    for name, capacity in zip(("act", "weight", "psum"), found.plan.capacity, strict=True):
+    for name, capacity in zip(MEMORIES, found.plan.capacity, strict=True):
         port = getattr(moved, name)
         kib = capacity / KIB
         parts[name] = (port.reads + port.writes) * table.accessing(kib, port.bits) if kib else 0.0
@@ -203,7 +203,7 @@ def row(work: Work, found: Cost, table: EnergyTable) -> dict[str, Any]:
         "psum_bits": found.spec.psum_bits,
         **{f"{name}_read_bits": n * port.reads * port.bits for name, port in ports.items() if name != "out"},
         **{f"{name}_written_bits": n * port.writes * port.bits for name, port in ports.items()},
-        **{f"{name}_capacity_bits": bits for name, bits in zip(("act", "weight", "psum"), how.capacity, strict=True)},
+        **{f"{name}_capacity_bits": bits for name, bits in zip(MEMORIES, how.capacity, strict=True)},
         "dram_read_bits": n * read,
         "dram_written_bits": n * (how.off_chip.bits - read),
         **{_dram(name): n * bits for name, bits in off_chip.items()},

@@ -65,7 +65,10 @@ def keep(folder: Path, found: Mapping[str, Rows]) -> None:
 
 def kept(folder: Path, wanted: Iterable[str]) -> dict[str, Rows]:
     """The rows of those of `wanted` that are in shards; `BadInput` if one is not readable."""
-    names, found = set(wanted), {}
+    names = set(wanted)
+    found: dict[str, Rows] = {}
+    if not names:
+        return found
     for shard in sorted((folder / SHARDS).glob("*.jsonl")):
         try:
             for line in shard.read_text().splitlines():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from systolith.formats import IntFormat, least_signed_bits
+from systolith.formats import IntFormat, least_signed_bits, least_sum_bits
 from systolith.network.graph import Conv, Pair, Sides
 from systolith.topologies import Layer
 
@@ -76,17 +77,11 @@ class Work:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of a picture, once."""
-        (h, w), (top, bottom, left, right) = self.size, self.pads
-        out = [
-            (size - (self.dilation[d] * (self.kernel[d] - 1) + 1)) // self.stride[d] + 1
-            for d, size in enumerate((h + top + bottom, w + left + right))
-        ]
-        return self.channels[1] * self.terms * out[0] * out[1]
+        return self.channels[1] * self.terms * prod(self.conv(8, 8).output_shape(*self.size))
 
     def psum_bits(self, act_bits: int, weight_bits: int) -> int:
         """Of accumulators that cannot overflow: with its weights, or with any."""
         if self.least_bits is not None:
             return self.least_bits
         act, weight = self.formats(act_bits, weight_bits)
-        products = [a * w for a in (act.lo, act.hi) for w in (weight.lo, weight.hi)]
-        return max(2, least_signed_bits(self.terms * min(products), self.terms * max(products)))
+        return least_sum_bits(self.terms, (act.lo, act.hi), (weight.lo, weight.hi))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, ArraySpec, Mapping, run_layer, run_mapped
 from systolith.formats import IntFormat
@@ -23,7 +24,7 @@ from systolith.rtl.stress import (
     random_thresholds,
 )
 from systolith.stimulus.stimulus import Case, make_cases
-from systolith.timing import choose
+from systolith.timing import Choice, choose
 from systolith.timing.mapper import EVERY_WAY
 from systolith.timing.memory import Memory
 from systolith.vectors.shape import Shape
@@ -53,6 +54,12 @@ class Core:
     proves: bool = True
 
 
+def _trial(rng: np.random.Generator, core: Core, choice: Choice, act: NDArray[np.integer]) -> Trial:
+    """A layer in a schedule, with thresholds."""
+    result = run_mapped(choice.mapping, act)
+    return Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+
+
 def _random(core: Core, seed: int = 0) -> Layers:
     rng = np.random.default_rng(seed)
     result = random_layer(rng, replace(core.spec, overflow="saturate"))
@@ -66,9 +73,8 @@ def _scheduled(core: Core, seed: int = 0) -> Layers:
         rng = np.random.default_rng((seed, number))
         layer = random_layer(rng, replace(core.spec, overflow=("wrap", "saturate")[number % 2])).mapping
         choice = choose(random_batch(rng, layer), name, drained, memory=random_memory(rng))
-        result = run_mapped(choice.mapping, random_act(rng, choice.mapping))
         called = f"{name}-drained" if drained else name
-        yield called, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+        yield called, _trial(rng, core, choice, random_act(rng, choice.mapping))
 
 
 def _plain(core: Core) -> Layers:
@@ -89,8 +95,7 @@ def _leaving(core: Core) -> Layers:
             0, 2, (core.spec.cols, 1, 1, 1)
         )
         choice = choose(Mapping(Conv("layer", weight, act, core.spec.weight_format), spec, 5, 6), "os", memory=memory)
-        result = run_mapped(choice.mapping, rng.integers(1, 4, (1, 5, 6)))
-        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+        yield name, _trial(rng, core, choice, rng.integers(1, 4, (1, 5, 6)))
 
 
 def _only(*names: str) -> Callable[[Core], Layers]:
@@ -100,8 +105,7 @@ def _only(*names: str) -> Callable[[Core], Layers]:
         for number, name in enumerate(names):
             rng = np.random.default_rng((11, number))
             choice = choose(random_layer(rng, replace(core.spec, overflow="wrap")).mapping, name)
-            result = run_mapped(choice.mapping, random_act(rng, choice.mapping))
-            yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+            yield name, _trial(rng, core, choice, random_act(rng, choice.mapping))
 
     return layers
 
@@ -177,8 +181,7 @@ def _tight(core: Core) -> Layers:
     ):
         conv = Conv("layer", rng.integers(1, 4, (1, 1, *kernel)), act, spec.weight_format, stride, dilation=dilation)
         choice = choose(Mapping(conv, spec, 9, 3), name)
-        result = run_mapped(choice.mapping, rng.integers(1, 4, (1, 9, 3)))
-        yield name, Trial(result, random_thresholds(rng, result, core.code_bits), choice.schedule)
+        yield name, _trial(rng, core, choice, rng.integers(1, 4, (1, 9, 3)))
 
 
 def _large(core: Core) -> Layers:

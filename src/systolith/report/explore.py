@@ -37,7 +37,10 @@ def table(report: ExploreReport, designs: Iterable[Mapping[str, Any]]) -> Table:
     """A row a design: those axes that differ in the space, and what it costs."""
     differ = differing(report)
     headings = (*differ, *(heading for heading, _ in _SHOWN.values()), "front")
-    rows = [(*(_said(row[key]) for key in differ.values()), *_costs(row)) for row in designs]
+    rows = [
+        (*(_said(row[key]) for key in differ.values()), *cells(row, _SHOWN), "*" if row["pareto"] else "")
+        for row in designs
+    ]
     return Table(headings, rows, headings[:-1])
 
 
@@ -51,9 +54,10 @@ def _said(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(row: Mapping[str, Any], columns: Mapping[str, tuple[str, float]]) -> list[str]:
+    """Numbers of a row; of each column its heading and what a number is divided by, 0 for a share."""
     found = []
-    for name, (_, unit) in _SHOWN.items():
+    for name, (_, unit) in columns.items():
         value = row[name]
         found.append(f"{value:.1%}" if unit == 0 else f"{value / unit:,.0f}" if unit == 1 else f"{value / unit:,.2f}")
-    return (*found, "*" if row["pareto"] else "")
+    return found

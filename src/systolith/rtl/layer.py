@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import ArrayResult, Mapping
+from systolith.array.mapping import by_channel
 from systolith.array.psums import leaving
 from systolith.formats import BadInput, IntFormat, from_bits
 from systolith.network.requantize import FixedPoint, Thresholds
@@ -151,7 +152,7 @@ def out_words(mapping: Mapping, values: NDArray[np.integer]) -> NDArray[np.integ
     """Outputs (O, OH, OW) or (picture, O, OH, OW) as words (word, col), one oc_tile after another."""
     cols, channels = mapping.spec.cols, mapping.conv.out_channels
     lanes = np.zeros((mapping.oc_tiles * cols, mapping.onijs), dtype=np.int64)
-    lanes[:channels] = values.reshape(mapping.batch, channels, -1).swapaxes(0, 1).reshape(channels, -1)
+    lanes[:channels] = by_channel(values)
     return lanes.reshape(mapping.oc_tiles, cols, -1).swapaxes(1, 2).reshape(-1, cols)
 
 

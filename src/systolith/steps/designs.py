@@ -110,17 +110,18 @@ class Workshop:
 
     def __init__(self, request: ExploreRequest, works: dict[str, list[Work]], table: EnergyTable) -> None:
         self.request, self.works, self.table = request, works, table
+        self.known: dict[str, Rows] = {}
         self.computed = 0
 
     def __call__(self, space: Space, numbers: Sequence[int]) -> tuple[list[Task], dict[str, Rows]]:
-        """The designs of these numbers by name, in their order, and the rows of each name."""
+        """The designs of these numbers by name, in their order, and the rows of each name that is known."""
         request, folder = self.request, Path(self.request.out)
         points = map(space.at, numbers)
         named = [(name_of(point, self.works[point.model], self.table), point) for point in points]
-        found = kept(folder, (name for name, _ in named))
-        left = [task for task in named if task[0] not in found]
+        self.known |= kept(folder, {name for name, _ in named} - self.known.keys())
+        left = [task for task in named if task[0] not in self.known]
         if not left:
-            return named, found
+            return named, self.known
         searching = space.kind == "optuna"
 
         def estimate(seconds: float) -> None:
@@ -128,7 +129,7 @@ class Workshop:
                 request.progress(f"about {seconds:,.0f} s to go" if seconds >= 1 else "less than a second to go")
 
         before, total = self.computed, space.count if searching else len(left)
-        run_all(
+        self.known |= run_all(
             *(left, self.works, self.table, folder),
             jobs=request.jobs or len(os.sched_getaffinity(0)),
             scheduler=request.scheduler,
@@ -136,7 +137,7 @@ class Workshop:
             estimate=estimate,
         )
         self.computed += len(left)
-        return named, kept(folder, (name for name, _ in named))
+        return named, self.known
 
 
 def costs(named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str]) -> list[list[float]]:

@@ -174,7 +174,10 @@ class Schedule:
 
     def span(self, mapping: Mapping) -> int:
         """Clocks from the first of these to the last, both included."""
-        return (self.beats(mapping) - 1) * self.beat(mapping).every + 1
+        return self._span(mapping, self.beat(mapping))
+
+    def _span(self, mapping: Mapping, beat: Port) -> int:
+        return (self.beats(mapping) - 1) * beat.every + 1
 
     def gap(self, mapping: Mapping) -> int:
         """Clocks in which nothing enters between a pass and the next one."""
@@ -191,7 +194,7 @@ class Schedule:
     def period(self, mapping: Mapping) -> int:
         """Clocks from one pass's first beat to the next one's, or from a fold to the next."""
         beat = self.beat(mapping)
-        first, span = beat.burst(1), (self.beats(mapping) - 1) * beat.every + 1
+        first, span = beat.burst(1), self._span(mapping, beat)
         if mapping.stationary:
             return max(span, self.least(mapping)) + first - 1
         rules, weight = self.rules(mapping), self.ports(mapping)[1]

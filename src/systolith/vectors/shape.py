@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping
 from systolith.array.mapping import read_by
-from systolith.formats import BadInput, IntFormat, least_signed_bits
+from systolith.formats import BadInput, IntFormat, least_sum_bits
 from systolith.network import Conv
 from systolith.network.graph import Pair, Sides, sides
 
@@ -117,9 +117,7 @@ class Shape:
 
     def least_psum_bits(self) -> int:
         """The least accumulator width (at least 2) that no integers of this shape and these ranges overflow."""
-        products = [a * w for a in self.acts for w in self.weights]
-        count = self.group[0] * self.kernel[0] * self.kernel[1]
-        return max(2, least_signed_bits(count * min(products), count * max(products)))
+        return least_sum_bits(self.group[0] * self.kernel[0] * self.kernel[1], self.acts, self.weights)
 
     def windows(self, spec: ArraySpec) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Row and column of the unpadded map that each output takes under each kij, (kij, onij), and if that is inside

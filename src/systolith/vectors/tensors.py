@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import Mapping
-from systolith.array.mapping import on_diagonal
+from systolith.array.mapping import by_channel, on_diagonal
 from systolith.formats import BadInput
 
 Ints = NDArray[np.integer]
@@ -71,7 +71,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
     conv, spec = mapping.conv, mapping.spec
     if tensor == "act":
         if "ij" in axes:
-            value, names = _by_channel(source), ["ic", "ij"]
+            value, names = by_channel(source), ["ic", "ij"]
             if mapping.flat is None:
                 value, names = _tiled(value, mapping.ic_tiles, mapping.lanes), ["itile", "row", "ij"]
         else:
@@ -85,7 +85,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
             value = source if source.shape[3] == mapping.onijs else windowed(mapping, source)
             names[3] = "onij"
     elif tensor == "out":
-        value = _tiled(_by_channel(source), mapping.oc_tiles, spec.cols)
+        value = _tiled(by_channel(source), mapping.oc_tiles, spec.cols)
         names = ["otile", "col", "onij"]
     elif tensor == "address":
         windows = mapping.windows() + np.arange(mapping.kijs)[:, None] * mapping.nijs
@@ -98,7 +98,7 @@ def view(tensor: str, mapping: Mapping, source: Ints, axes: set[str]) -> tuple[I
         flat = on_diagonal(source, conv.groups).reshape(conv.out_channels, conv.in_channels, -1)
         value, names = _tiled(flat, mapping.oc_tiles, spec.cols), ["otile", "col", "ic", "kij"]
     else:
-        pixels = _tiled(_by_channel(source).T, mapping.folds, spec.rows)
+        pixels = _tiled(by_channel(source).T, mapping.folds, spec.rows)
         lanes = _tiled(np.moveaxis(pixels, -1, 0), mapping.oc_tiles, spec.cols)
         value, names = lanes, ["otile", "col", "fold", "pixel"]
     return _merged(mapping, value, names, axes)
@@ -112,13 +112,6 @@ def _require_known(tensor: str, mapping: Mapping, axes: set[str]) -> None:
         raise BadInput(f"{tensor}: output stationary it is {tensor}_os (or act by ic and ij), as in layout course-os")
     if axes & {"ic", "ij"}:
         raise BadInput(f"{tensor}: packed into rows it is by itile and row (or act by ic and ij)")
-
-
-def _by_channel(source: Ints) -> Ints:
-    """(n, ...), of a batch (picture, n, H, W), to (n, position), picture outermost."""
-    if source.ndim < 4:
-        return source.reshape(len(source), -1)
-    return source.swapaxes(0, 1).reshape(source.shape[1], -1)
 
 
 def made(tensor: str, mapping: Mapping, axes: set[str]) -> tuple[NDArray[np.bool_], list[str]] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from systolith.designs.results import ranked
 from systolith.report.designs import Design, axis_of, by_model, columns_of, size_of, stairs, value_of
-from systolith.report.explore import table
+from systolith.report.explore import cells, table
 from systolith.report.html.figures import Designs, Figure, Mark, Scatter
 from systolith.report.parts import Table
 from systolith.report.scales import short
@@ -26,8 +26,9 @@ _LAYER = {
     "mac_energy_pj": ("MAC uJ", 1e6),
     "memory_energy_pj": ("memories uJ", 1e6),
     "dram_energy_high_pj": ("DRAM uJ, most", 1e6),
+    "utilisation": ("used", 0),
 }
-"""Columns of a layer: heading, and what a number is divided by."""
+"""Columns of a layer: heading, and what a number is divided by; 0 for a share."""
 
 
 def figures(report: Any) -> Iterator[Figure]:
@@ -67,12 +68,6 @@ def _label(design: Design, across: str, up: str) -> str:
 
 
 def _layers(rows: list[dict[str, Any]]) -> Table:
-    headings = ("layer", "times", "schedule", *(heading for heading, _ in _LAYER.values()), "used")
-    found = []
-    for row in rows:
-        numbers = (row[name] / size for name, (_, size) in _LAYER.items())
-        shown = (
-            f"{n:,.0f}" if size == 1 else f"{n:,.2f}" for n, (_, size) in zip(numbers, _LAYER.values(), strict=True)
-        )
-        found.append((row["layer"], str(row["count"]), row["schedule"], *shown, f"{row['utilisation']:.1%}"))
+    headings = ("layer", "times", "schedule", *(heading for heading, _ in _LAYER.values()))
+    found = [(row["layer"], str(row["count"]), row["schedule"], *cells(row, _LAYER)) for row in rows]
     return Table(headings, found, ("times", *headings[3:]))
