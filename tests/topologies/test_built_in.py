@@ -34,6 +34,24 @@ def test_vgg16_as_shipped() -> None:
     assert mine.macs == sum(vgg(32)) + 512 * 10 == 313_201_664
 
 
+def test_what_follows_what() -> None:
+    def leaving(name: str) -> list[str]:
+        """Layers that read anything but what the one before them leaves to them alone."""
+        return [layer.name for layer in built_in(name).layers if not layer.follows]
+
+    shipped = of_network(load_network(shipped_models()["vgg16-w4a4"]), "shipped")
+    assert [x.follows for x in shipped.layers] == [x.follows for x in built_in("vgg16").layers]
+    assert leaving("vgg16") == leaving("vgg16-imagenet") == ["features.0"]
+    # In a block conv2 (and conv3) alone read what is before them; all else reads or is a residual sum.
+    follow = [layer.name for layer in built_in("resnet18").layers if layer.follows]
+    assert follow == [x.name for x in built_in("resnet18").layers if x.name.endswith("conv2")]
+    # Figure 4 of MobileNetV2: sums behind the second block of a stage, so a stage of one block gives the next its own.
+    names = [f"stage{n}.0.expand" for n in (3, 4, 5, 6, 7)]
+    repeated = ["stage2.1.expand", "stage3.1-2.expand", "stage4.1-3.expand", "stage5.1-2.expand", "stage6.1-2.expand"]
+    assert set(leaving("mobilenetv2")) == {"stem", *names, *repeated}
+    assert leaving("llama-block") == [layer.name for layer in built_in("llama-block").layers]
+
+
 def test_vgg16_for_imagenet() -> None:
     # torchvision: 15.47 GMACs
     full = 512 * 7 * 7 * 4096 + 4096 * 4096 + 4096 * 1000

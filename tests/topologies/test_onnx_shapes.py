@@ -177,6 +177,40 @@ def test_our_own_exports(tmp_path: Path, export: Callable[[IntegerNetwork], onnx
     for network in (lined_network(3), load_network(shipped_models()["resnet20-w4a4"])):
         found, mine = read(tmp_path, export(network)), of_network(network, "mine")
         assert [(x.macs, x.output_shape) for x in found.layers] == [(x.macs, x.output_shape) for x in mine.layers]
+        assert [x.follows for x in found.layers] == [x.follows for x in mine.layers]
+        assert any(x.follows for x in mine.layers)
+
+
+def test_what_a_layer_alone_reads_of_the_one_before_follows_it(tmp_path: Path) -> None:
+    def layer(name: str, taken: str, kind: str = "MatMul") -> Node:
+        return helper.make_node(kind, [taken, "w"], [name], name)
+
+    nodes = [
+        layer("a", "x"),
+        helper.make_node("Relu", ["a"], ["ra"]),
+        helper.make_node("Add", ["ra", "bias"], ["ba"]),  # of a constant
+        layer("b", "ba"),
+        layer("c", "b"),  # b is read twice
+        helper.make_node("Add", ["b", "c"], ["sum"]),
+        layer("d", "sum"),
+        layer("e", "d"),
+        helper.make_node("Softmax", ["e"], ["soft"]),
+        layer("f", "soft"),
+        layer("g", "f"),
+        layer("h", "x"),  # not what the layer before it leaves
+        helper.make_node("Add", ["g", "h"], ["y"]),
+    ]
+    topology = read(tmp_path, model(nodes, {"x": [3, 4]}, constants(w=(4, 4), bias=(4,))))
+    follows = {x.name: x.follows for x in topology.layers}
+    assert follows == dict(zip("abcdefgh", (False, True, False, False, True, False, True, False), strict=True))
+
+
+def test_an_output_of_the_graph_leaves(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", [a, "w"], [b], b) for a, b in (("x", "h"), ("h", "y"))]
+    made = model(nodes, {"x": [3, 4]}, constants(w=(4, 4)))
+    assert [x.follows for x in read(tmp_path, made).layers] == [False, True]
+    made.graph.output.append(value("h", [3, 4]))
+    assert [x.follows for x in read(tmp_path, made).layers] == [False, False]
 
 
 def test_quantizers_of_qonnx_keep_the_shape(tmp_path: Path) -> None:

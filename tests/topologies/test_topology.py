@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from conftest import INT4, UINT4, layers
 from network.nets import random_network
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
-from systolith.network.graph import Linear
+from systolith.network.graph import AvgPool, Flatten, Linear, MaxPool, Requantize
 from systolith.network.reference import run
-from systolith.topologies import Layer, Topology, convolution, gemm, of_network, with_bits
+from systolith.topologies import Layer, Topology, convolution, following, gemm, of_network, with_bits
 from systolith.topologies.topology import distinct
 
 
@@ -123,3 +124,23 @@ def test_names_are_made_distinct(names: list[str]) -> None:
 def test_what_is_no_layer_and_no_topology(make: object, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         make()  # type: ignore[operator]
+
+
+@given(st.integers(0, 50))
+def test_what_follows_is_what_a_search_through_the_network_finds(seed: int) -> None:
+    network = random_network(seed)
+    weighted = [step.name for step in network.steps if isinstance(step.node, Conv | Linear)]
+
+    def reads_alone(name: str, before: str) -> bool:
+        """Whether every path from `before` leads, through one node after another, to `name`."""
+        ahead = [step for step in network.steps if before in step.inputs]
+        if len(ahead) != 1 or len(ahead[0].inputs) != 1:
+            return False
+        step = ahead[0]
+        if step.name == name:
+            return True
+        return isinstance(step.node, Requantize | MaxPool | AvgPool | Flatten) and reads_alone(name, step.name)
+
+    pairs = pairwise(weighted)
+    assert following(network) == {name for before, name in pairs if reads_alone(name, before)}
+    assert [x.follows for x in of_network(network, "n").layers] == [name in following(network) for name in weighted]

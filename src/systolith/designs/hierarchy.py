@@ -35,16 +35,21 @@ Without a limit of bandwidth a layer takes the clocks of its chunks; a layer tha
 `timing.mapper.choose`, with whatever its ports make it wait (`timing.memory`): a port's bandwidth is that between a
 memory and the array, the other chip's that between it and the memories.
 
+**Outputs that stay** (`outputs = "stay"`). A layer's outputs need not leave where the next layer reads them and nothing
+else does, neither of the two is cut, and the activation memory holds the maps of both, as the core has them: then
+they are written there instead, and the next layer's activations do not come. What stands between the two
+(activation, pooling, requantization) is done on the way (`staying`).
+
 **Schedule.** `auto` is, of all schedules that differ on the layer and that the memories can hold, the one with the
-least clocks, or port traffic, all of this counted.
+least clocks, or port traffic, all of this counted but outputs that stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +133,11 @@ class Plan:
     traffic: Traffic
     capacity: tuple[int, int, int]
 
+    @property
+    def cut(self) -> bool:
+        """Whether there is more than one chunk."""
+        return self.counts != (1, 1, 1)
+
 
 class TooSmall(BadInput):
     """A layer whose smallest chunk a memory cannot hold; `why` is the sentence without the layer."""
@@ -159,13 +169,41 @@ def plan(choice: Choice, hierarchy: Hierarchy) -> Plan:
     needs, moved = _asked(choice)
     if _fits(needs, hierarchy):
         off_chip = OffChip(needs[0], needs[1], 0, 0, moved.out.writes * moved.out.bits)
-        ends = 0
-        if hierarchy.dram is not None:
-            ends = -(-(needs[0] + needs[1]) // hierarchy.dram) - (-off_chip.out_written // hierarchy.dram)
-        computing = choice.clocks
-        given = _given(hierarchy, needs)
-        return Plan((1, 1, 1), "", computing + ends, computing, off_chip, moved, given)
+        whole = Plan((1, 1, 1), "", choice.clocks, choice.clocks, off_chip, moved, _given(hierarchy, needs))
+        return _timed(whole, hierarchy)
     return best(_cuts(choice), hierarchy, choice.mapping.conv.name)
+
+
+def staying(plans: Sequence[Plan | None], follows: Sequence[bool], hierarchy: Hierarchy) -> list[Plan | None]:
+    """The same layers where outputs stay on the chip if they can; a layer is in its place, None does not fit.
+
+    Args:
+        plans: of layers, one after another.
+        follows: of each, whether it reads what the one before it leaves, and alone does.
+        hierarchy: what they were planned for.
+    """
+    found = list(plans)
+    for at, (one, other) in enumerate(pairwise(plans)):
+        if not follows[at + 1] or one is None or other is None or one.cut or other.cut:
+            continue
+        both = one.off_chip.act_read + other.off_chip.act_read
+        if both > hierarchy.bits("act"):
+            continue
+        left, taken = found[at] or one, found[at + 1] or other
+        asked = max(left.capacity[0], both) if hierarchy.act is None else left.capacity[0]
+        left = replace(left, off_chip=replace(left.off_chip, out_written=0), capacity=(asked, *left.capacity[1:]))
+        taken = replace(taken, off_chip=replace(taken.off_chip, act_read=0))
+        found[at], found[at + 1] = (_timed(plan, hierarchy) for plan in (left, taken))
+    return found
+
+
+def _timed(plan: Plan, hierarchy: Hierarchy) -> Plan:
+    """A layer that is not cut: its data come before, its outputs leave behind."""
+    if hierarchy.dram is None:
+        return plan
+    moved = plan.off_chip
+    ends = -(-(moved.act_read + moved.weight_read) // hierarchy.dram) - (-moved.out_written // hierarchy.dram)
+    return replace(plan, clocks=plan.computing + ends)
 
 
 def floor(choice: Choice, hierarchy: Hierarchy) -> int:

@@ -11,14 +11,13 @@ from typing import Any
 from systolith.array import ArraySpec, Mapping
 from systolith.array.spec import parse_size, widened
 from systolith.designs.energy import Energy, EnergyTable
-from systolith.designs.hierarchy import EVERYTHING, KIB, MEMORIES, Hierarchy, Plan, TooSmall, floor, plan
+from systolith.designs.hierarchy import EVERYTHING, KIB, MEMORIES, Hierarchy, Plan, TooSmall, floor, plan, staying
 from systolith.designs.space import Point, Space
 from systolith.designs.work import Work
 from systolith.network.graph import Conv
 from systolith.timing.account import Traffic
 from systolith.timing.mapper import AUTO, WAYS, Choice, choose
 from systolith.timing.memory import Memory
-from systolith.timing.schedule import utilisation
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,12 @@ class Cost:
         schedule: the one taken.
         plan: clocks and traffic of the layer, all pictures of the batch, and how it is cut.
         macs: useful multiply-accumulates.
-        utilisation: their share of what all processing elements could do.
         spec: the array, with the layer's lanes and accumulators.
     """
 
     schedule: str
     plan: Plan
     macs: int
-    utilisation: float
     spec: ArraySpec
 
     @property
@@ -91,6 +88,11 @@ class Cost:
     def traffic(self) -> Traffic:
         """Of the ports."""
         return self.plan.traffic
+
+    @property
+    def utilisation(self) -> float:
+        """Share of `macs` in what all processing elements could do."""
+        return self.macs / (self.spec.rows * self.spec.cols * self.clocks)
 
 
 @lru_cache(maxsize=4096)
@@ -146,7 +148,7 @@ def cost(work: Work, design: Design) -> Cost:
 
 def _cost(choice: Choice, found: Plan) -> Cost:
     mapping = choice.mapping
-    return Cost(choice.name, found, mapping.macs, utilisation(mapping, found.clocks), mapping.spec)
+    return Cost(choice.name, found, mapping.macs, mapping.spec)
 
 
 def energy(work: Work, found: Cost, table: EnergyTable) -> Energy:
@@ -167,19 +169,40 @@ def energy(work: Work, found: Cost, table: EnergyTable) -> Energy:
 def evaluate(point: Point, works: Sequence[Work], table: EnergyTable) -> list[dict[str, Any]]:
     """A row a layer: what it is called, and what it costs, `count` times; of one that does not fit, why."""
     design = Design.of(point)
+    found = [_tried(work, design) for work in works]
+    if point["outputs"] == "stay":
+        found = _staying(works, found, design.hierarchy)
     rows = []
-    for work in works:
-        try:
-            rows.append(row(work, cost(_alike(work), design), table))
-        except TooSmall as error:
-            rows.append({"layer": work.name, "count": work.count, "fits": False, "misfit": f"{work.name}: {error.why}"})
+    for work, one in zip(works, found, strict=True):
+        if isinstance(one, TooSmall):
+            rows.append({"layer": work.name, "count": work.count, "fits": False, "misfit": f"{work.name}: {one.why}"})
+        else:
+            rows.append(row(work, one, table))
     return rows
+
+
+def _tried(work: Work, design: Design) -> Cost | TooSmall:
+    try:
+        return cost(_alike(work), design)
+    except TooSmall as error:
+        return error
+
+
+def _staying(works: Sequence[Work], found: Sequence[Cost | TooSmall], hierarchy: Hierarchy) -> list[Cost | TooSmall]:
+    """What layers cost whose outputs stay where they can. Those of a repeated layer do if both are as often there."""
+    before = [None, *works[:-1]]
+    follows = [w.follows and b is not None and b.count == w.count for w, b in zip(works, before, strict=True)]
+    plans = staying([None if isinstance(one, TooSmall) else one.plan for one in found], follows, hierarchy)
+    return [
+        one if isinstance(one, TooSmall) or plan is None else replace(one, plan=plan)
+        for one, plan in zip(found, plans, strict=True)
+    ]
 
 
 @lru_cache(maxsize=4096)
 def _alike(work: Work) -> Work:
     """Equal layers are worked out once."""
-    return replace(work, name="layer", count=1, live=None)
+    return replace(work, name="layer", count=1, live=None, follows=False)
 
 
 def row(work: Work, found: Cost, table: EnergyTable) -> dict[str, Any]:
@@ -196,6 +219,7 @@ def row(work: Work, found: Cost, table: EnergyTable) -> dict[str, Any]:
         "schedule": found.schedule,
         "chunks": "x".join(map(str, how.counts)),
         "loop_order": how.order,
+        "inputs_stay": how.off_chip.act_read == 0,
         "clocks": n * how.clocks,
         "stall_clocks": n * (how.clocks - how.computing),
         "macs": n * found.macs,

@@ -19,7 +19,7 @@ from systolith.designs.work import Work
 from systolith.formats import BadInput
 from systolith.store import atomic_file
 
-RULES = 2
+RULES = 3
 """Grows by one when a formula changes: rows of before are then worked out anew."""
 SHARDS = "points"
 Rows = list[dict[str, Any]]

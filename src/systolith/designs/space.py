@@ -73,8 +73,10 @@ AXES: dict[str, Axis] = {
     "weight_kib": Axis(None, 1, BITS),
     "psum_kib": Axis(None, 1, BITS),
     "dram_bandwidth": Axis(None, 1, BITS),
+    "outputs": Axis("leave", words=("leave", "stay")),
 }
-"""Of a point besides its model. Bandwidths are bits a clock, memories KiB; None: as much as is asked for."""
+"""Of a point besides its model. Bandwidths are bits a clock, memories KiB; None: as much as is asked for. Outputs that
+stay are the next layer's activations, where both maps fit."""
 
 
 @dataclass(frozen=True)

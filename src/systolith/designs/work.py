@@ -27,6 +27,7 @@ class Work:
         least_bits: of accumulators that cannot overflow with its weights; None where it has none.
         count: how often the network has it.
         live: share of its products of which neither operand is 0, counted on real pictures; None: not known.
+        follows: it reads what the layer before it leaves, and alone does (`topologies.Layer.follows`).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Work:
     least_bits: int | None = None
     count: int = 1
     live: float | None = None
+    follows: bool = False
 
     @classmethod
     def of(cls, layer: Layer, live: float | None = None) -> Work:
@@ -56,7 +58,7 @@ class Work:
         channels, size = (conv.in_channels, conv.out_channels), (layer.height, layer.width)
         found = cls(conv.name, channels, size, conv.kernel, conv.stride, conv.dilation, conv.pads, conv.groups)
         found = replace(found, act=formats[0], weight=formats[1], signed=not real and conv.act_format.signed)
-        return replace(found, least_bits=least, count=layer.count, live=live)
+        return replace(found, least_bits=least, count=layer.count, live=live, follows=layer.follows)
 
     def formats(self, act_bits: int, weight_bits: int) -> tuple[IntFormat, IntFormat]:
         """Its own, or as wide as a design's lanes."""

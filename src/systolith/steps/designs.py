@@ -19,8 +19,9 @@ from systolith.designs.work import Work
 from systolith.formats import BadInput
 from systolith.requests.shared import DEFAULT_MODEL, Array
 from systolith.requests.verbs import ExploreRequest
+from systolith.steps.common import find_network
 from systolith.steps.layers import layers_of
-from systolith.topologies import BUILT_IN, Layer, find_topology
+from systolith.topologies import BUILT_IN, Layer, find_topology, following
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ def models_asked(request: ExploreRequest, names: Sequence[str]) -> tuple[dict[st
 def _counted(request: ExploreRequest, name: str) -> tuple[list[Work], float]:
     """A network's layers with what they see of pictures."""
     images = [request.image] if request.image is not None else []
-    array = Array(psum_bits="auto")
+    array, follow = Array(psum_bits="auto"), following(find_network(name, "explore")[0])
     seen: dict[str, tuple[Layer, int, int]] = {}
     layers = layers_of(name, "all", images, request.data, request.index, array, "explore", lambda *_: None)
     for one in layers:
         live, every = live_products(one.conv, one.act)
         before = seen.get(one.conv.name, (None, 0, 0))
-        layer = Layer(one.conv, *one.act.shape[-2:])
+        height, width = one.act.shape[-2:]
+        layer = Layer(one.conv, height, width, follows=one.conv.name in follow)
         seen[one.conv.name] = layer, before[1] + live, before[2] + every
     share = 1 - sum(live for _, live, _ in seen.values()) / sum(every for _, _, every in seen.values())
     return [Work.of(layer, live / every) for layer, live, every in seen.values()], share

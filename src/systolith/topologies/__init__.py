@@ -4,7 +4,7 @@ from systolith.topologies.built_in import BUILT_IN, built_in
 from systolith.topologies.find import find_topology
 from systolith.topologies.onnx_shapes import read_onnx
 from systolith.topologies.scalesim import read_csv
-from systolith.topologies.topology import Layer, Topology, convolution, gemm, of_network, with_bits
+from systolith.topologies.topology import Layer, Topology, convolution, following, gemm, of_network, with_bits
 
 __all__ = [
     "BUILT_IN",
@@ -13,6 +13,7 @@ __all__ = [
     "built_in",
     "convolution",
     "find_topology",
+    "following",
     "gemm",
     "of_network",
     "read_csv",

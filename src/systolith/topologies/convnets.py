@@ -33,15 +33,15 @@ def vgg16(size: int, hidden: int, classes: int) -> Iterator[Layer]:
     module, before = 0, 3
     for widths in _VGG:
         for width in widths:
-            yield convolution(f"features.{module}", (before, width), (size, size))
+            yield convolution(f"features.{module}", (before, width), (size, size), follows=module > 0)
             module, before = module + (2 if hidden else 3), width  # ReLU, and batch norm
         module, size = module + 1, size // 2
     features = before * size * size
     for name, into, out in ("0", features, hidden), ("3", hidden, hidden), ("6", hidden, classes):
         if hidden:
-            yield gemm(f"classifier.{name}", 1, into, out)
+            yield gemm(f"classifier.{name}", 1, into, out, follows=True)
     if not hidden:
-        yield gemm("classifier", 1, features, classes)
+        yield gemm("classifier", 1, features, classes, follows=True)
 
 
 def resnet(block: Block, blocks: tuple[int, ...]) -> Iterator[Layer]:
@@ -69,7 +69,7 @@ def basic(name: str, before: int, width: int, size: int, stride: int, count: int
     """The block of ResNet-18 (figure 5, left)."""
     small = size // stride
     yield convolution(f"{name}.conv1", (before, width), (size, size), stride=(stride, stride), count=count)
-    yield convolution(f"{name}.conv2", (width, width), (small, small), count=count)
+    yield convolution(f"{name}.conv2", (width, width), (small, small), count=count, follows=True)
     yield from _shortcut(name, (before, width), size, stride, count)
 
 
@@ -77,8 +77,9 @@ def bottleneck(name: str, before: int, width: int, size: int, stride: int, count
     """The block of ResNet-50 (figure 5, right), with the stride in its 3x3 ("v1.5", as torchvision has it)."""
     out, small = width * 4, size // stride
     yield convolution(f"{name}.conv1", (before, width), (size, size), (1, 1), count=count)
-    yield convolution(f"{name}.conv2", (width, width), (size, size), stride=(stride, stride), count=count)
-    yield convolution(f"{name}.conv3", (width, out), (small, small), (1, 1), count=count)
+    strides = (stride, stride)
+    yield convolution(f"{name}.conv2", (width, width), (size, size), stride=strides, count=count, follows=True)
+    yield convolution(f"{name}.conv3", (width, out), (small, small), (1, 1), count=count, follows=True)
     yield from _shortcut(name, (before, out), size, stride, count)
 
 
@@ -95,26 +96,30 @@ def mobilenetv2() -> Iterator[Layer]:
     channels c, blocks n, stride s of the first.
     """
     yield convolution("stem", (3, 32), (224, 224), stride=(2, 2))
-    size, before = 112, 32
+    size, before, alone = 112, 32, True
     for row, (expansion, width, blocks, stride) in enumerate(_MOBILE, 1):
-        yield from _inverted(f"stage{row}.0", before, width, expansion, size, stride, 1)
-        size, before = size // stride, width
+        yield from _inverted(f"stage{row}.0", before, width, expansion, size, stride, 1, alone)
+        size, before, alone = size // stride, width, blocks == 1  # else what is next reads a residual sum
         if blocks > 1:
             yield from _inverted(f"stage{row}.{_span(1, blocks - 1)}", before, width, expansion, size, 1, blocks - 1)
-    yield convolution("head", (before, 1280), (size, size), (1, 1))
-    yield gemm("classifier", 1, 1280, 1000)
+    yield convolution("head", (before, 1280), (size, size), (1, 1), follows=alone)
+    yield gemm("classifier", 1, 1280, 1000, follows=True)
 
 
 def _inverted(
-    name: str, before: int, width: int, expansion: int, size: int, stride: int, count: int
+    name: str, before: int, width: int, expansion: int, size: int, stride: int, count: int, alone: bool = False
 ) -> Iterator[Layer]:
-    """An inverted residual block (table 1): 1x1 to `expansion` times the channels, 3x3 depthwise, 1x1."""
+    """An inverted residual block (table 1): 1x1 to `expansion` times the channels, 3x3 depthwise, 1x1.
+
+    `alone`: it alone reads what the layer before it leaves.
+    """
     wide, small = before * expansion, size // stride
     if expansion > 1:
-        yield convolution(f"{name}.expand", (before, wide), (size, size), (1, 1), count=count)
-    strides = (stride, stride)
-    yield convolution(f"{name}.depthwise", (wide, wide), (size, size), stride=strides, groups=wide, count=count)
-    yield convolution(f"{name}.project", (wide, width), (small, small), (1, 1), count=count)
+        yield convolution(f"{name}.expand", (before, wide), (size, size), (1, 1), count=count, follows=alone)
+        alone = True
+    strides, depth = (stride, stride), f"{name}.depthwise"
+    yield convolution(depth, (wide, wide), (size, size), stride=strides, groups=wide, count=count, follows=alone)
+    yield convolution(f"{name}.project", (wide, width), (small, small), (1, 1), count=count, follows=True)
 
 
 def _span(first: int, last: int) -> str:

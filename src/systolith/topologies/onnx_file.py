@@ -27,11 +27,15 @@ class OnnxFile:
         path: of the file.
         nodes: in order, those of the file's own functions among them.
         shapes: of each tensor, by its name: sizes, and the symbols of open axes, "?" without one.
+        constants: tensors that are the same for every input.
+        outputs: of the graph.
     """
 
     path: Path
     nodes: tuple[onnx.NodeProto, ...]
     shapes: dict[str, tuple[int | str, ...]]
+    constants: frozenset[str] = frozenset()
+    outputs: tuple[str, ...] = ()
 
     def shape(self, name: str, tensor: str) -> Shape:
         """Of a tensor that the node called `name` takes; `BadInput` naming both where an axis is open."""
@@ -75,7 +79,10 @@ def open_file(path: Path) -> OnnxFile:
         raise BadInput(f"{path}: not a readable ONNX file ({type(error).__name__}: {said})") from None
     if not nodes:
         raise BadInput(f"{path}: not a readable ONNX file: it holds no graph of nodes")
-    return OnnxFile(path, nodes, _shapes(graph))
+    stored: set[str] = {tensor.name for tensor in graph.initializer}
+    stored |= {tensor.values.name for tensor in graph.sparse_initializer}
+    stored |= {name for node in nodes if node.op_type == "Constant" for name in node.output}
+    return OnnxFile(path, nodes, _shapes(graph), frozenset(stored), tuple(one.name for one in graph.output))
 
 
 def _axes(value: onnx.ValueInfoProto) -> Any:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from systolith.formats import BadInput
 from systolith.network.graph import Pair, Sides, reach
-from systolith.topologies.onnx_file import OnnxFile, Shape, open_file
+from systolith.topologies.onnx_file import KEEPING, OnnxFile, Shape, open_file
 from systolith.topologies.topology import BITS, Layer, Topology, convolution, distinct, gemm
 
 if TYPE_CHECKING:
@@ -31,6 +32,16 @@ LEFT_OUT = {
 """Operators that have products, or may have, and why they are no layers."""
 PRODUCT = re.compile("Conv|MatMul|Gemm|Attention")
 """What else has products, by its name: operators of other domains, and of ONNX as it grows."""
+ON_THE_WAY = frozenset(
+    (
+        *("Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "DequantizeLinear"),
+        *("Div", "Dropout", "Elu", "Flatten", "Gelu", "GlobalAveragePool"),
+        *("GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool"),
+        *("Mul", "PRelu", "QuantizeLinear", "Relu", "Reshape", "Sigmoid"),
+        *("Squeeze", "Sub", "Tanh", "Unsqueeze", *KEEPING),
+    )
+)
+"""What can be done with outputs as they leave, where all it takes besides is constant."""
 
 
 def read_onnx(path: Path, act_bits: int = BITS, weight_bits: int = BITS) -> Topology:
@@ -55,6 +66,7 @@ def read_onnx(path: Path, act_bits: int = BITS, weight_bits: int = BITS) -> Topo
     layers: list[Layer] = []
     left_out: dict[str, list[str]] = {}
     without: Counter[str] = Counter()
+    lone = _lone(file)
     for node in file.nodes:
         name, read = node.name or node.output[0], _READ.get(node.op_type)
         if read is not None and node.domain in ("", "ai.onnx"):
@@ -68,16 +80,29 @@ def read_onnx(path: Path, act_bits: int = BITS, weight_bits: int = BITS) -> Topo
             if not found and PRODUCT.search(node.op_type):
                 found = f"this operator of {node.domain or 'ONNX'} is not read"
         if isinstance(found, Layer):
-            layers.append(found)
+            follows = bool(layers) and lone.get(node.input[0]) == len(layers) - 1
+            layers.append(replace(found, follows=follows))
+            if node.output[0] in lone:
+                lone[node.output[0]] = len(layers) - 1
         elif found:
             left_out.setdefault(f"{node.op_type}, {found}", []).append(name)
         elif node.op_type != "Constant":
             without[node.op_type] += 1
+            varying = [name for name in node.input if name and name not in file.constants]
+            if node.op_type in ON_THE_WAY and len(varying) == 1 and node.output[0] in lone:
+                lone[node.output[0]] = lone.get(varying[0])
     notes = [f"left out: {', '.join(names)} ({why})" for why, names in left_out.items()]
     if without:
         each = ", ".join(f"{count} {kind}" for kind, count in without.most_common())
         notes.append(f"left out, without matrix products: {each}")
     return Topology(path.stem, distinct(layers), path.name, tuple(notes))
+
+
+def _lone(file: OnnxFile) -> dict[str, int | None]:
+    """The tensors that one node alone reads; later, of which layer's outputs they are made, if of one's alone."""
+    readers = Counter(name for node in file.nodes for name in node.input)
+    readers.update(file.outputs)
+    return {name: None for name, count in readers.items() if count == 1}
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -13,11 +13,13 @@ import numpy as np
 
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv, IntegerNetwork
-from systolith.network.graph import Linear, Pair, Sides
+from systolith.network.graph import AvgPool, Flatten, Linear, MaxPool, Pair, Requantize, Sides
 
 KINDS = ("conv", "gemm")
 BITS = 8
 """Of activations and weights, where nobody says."""
+_ON_THE_WAY = (Requantize, MaxPool, AvgPool, Flatten)
+"""What can be done with outputs as they leave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,8 @@ class Layer:
         height, width: of the input map, unpadded.
         count: how often the network has it: heads of attention, pictures, repeated blocks.
         kind: "conv", or "gemm" for a matrix product as a 1x1 convolution.
+        follows: what it reads is what the layer before it leaves, through activations, pooling and requantization
+            alone, and nothing else reads that; so it need not leave the chip.
 
     Raises:
         BadInput: a kernel that does not fit the padded map, a bias, a count or a map smaller than 1.
@@ -39,6 +43,7 @@ class Layer:
     width: int
     count: int = 1
     kind: str = "conv"
+    follows: bool = False
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.count) < 1:
@@ -113,6 +118,7 @@ def convolution(
     act_bits: int = BITS,
     weight_bits: int = BITS,
     count: int = 1,
+    follows: bool = False,
 ) -> Layer:
     """A convolution by its shape; activations are unsigned, weights signed.
 
@@ -126,6 +132,7 @@ def convolution(
         groups: of channels; `channels[0]` of them for a depthwise convolution.
         act_bits, weight_bits: of a code.
         count: how often the network has it.
+        follows: as of `Layer`.
 
     Raises:
         BadInput: numbers that are no convolution.
@@ -145,10 +152,20 @@ def convolution(
         )
     shape = channels[1], channels[0] // groups, *kernel
     formats = IntFormat(act_bits, False), IntFormat(weight_bits, True)
-    return Layer(Conv(name, _zeros(name, shape), *formats, stride, padding, dilation, groups), *size, count)
+    conv = Conv(name, _zeros(name, shape), *formats, stride, padding, dilation, groups)
+    return Layer(conv, *size, count, follows=follows)
 
 
-def gemm(name: str, m: int, k: int, n: int, act_bits: int = BITS, weight_bits: int = BITS, count: int = 1) -> Layer:
+def gemm(
+    name: str,
+    m: int,
+    k: int,
+    n: int,
+    act_bits: int = BITS,
+    weight_bits: int = BITS,
+    count: int = 1,
+    follows: bool = False,
+) -> Layer:
     """A matrix product by its shape, C[m, n] = A[m, k] @ B[k, n]; both operands are signed.
 
     An array sees a 1x1 convolution of k to n channels on a map of m x 1: A streams, B is the weights. A matrix times a
@@ -159,6 +176,7 @@ def gemm(name: str, m: int, k: int, n: int, act_bits: int = BITS, weight_bits: i
         m, k, n: rows of A, columns of A, columns of B.
         act_bits, weight_bits: of a code of A and of B.
         count: how often the network has it.
+        follows: as of `Layer`.
 
     Raises:
         BadInput: a size or a count smaller than 1.
@@ -171,7 +189,7 @@ def gemm(name: str, m: int, k: int, n: int, act_bits: int = BITS, weight_bits: i
     if min(m, k, n) < 1:
         raise BadInput(f"{name}: expected sizes of at least 1, found m {m}, k {k}, n {n}")
     formats = IntFormat(act_bits, True), IntFormat(weight_bits, True)
-    return Layer(Conv(name, _zeros(name, (n, k, 1, 1)), *formats), m, 1, count, "gemm")
+    return Layer(Conv(name, _zeros(name, (n, k, 1, 1)), *formats), m, 1, count, "gemm", follows)
 
 
 def _zeros(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -189,14 +207,30 @@ def of_network(network: IntegerNetwork, name: str) -> Topology:
         network: of integers.
         name: for people.
     """
-    layers = []
+    layers, follow = [], following(network)
     for step in network.steps:
+        follows = step.name in follow
         if isinstance(step.node, Linear):
-            layers.append(Layer(step.node.as_conv(), 1, 1, kind="gemm"))
+            layers.append(Layer(step.node.as_conv(), 1, 1, kind="gemm", follows=follows))
         elif isinstance(step.node, Conv):
             _, height, width = network.values[step.inputs[0]].shape
-            layers.append(Layer(step.node.product(), height, width))
+            layers.append(Layer(step.node.product(), height, width, follows=follows))
     return Topology(name, tuple(layers), "a network of integers, with its weights")
+
+
+def following(network: IntegerNetwork) -> frozenset[str]:
+    """The layers that read what the one with weights before them leaves, and alone do (`Layer.follows`)."""
+    readers = Counter(name for step in network.steps for name in step.inputs)
+    before, found = "", set()
+    for step in network.steps:
+        if isinstance(step.node, (Conv, Linear)):
+            (name,) = step.inputs
+            while readers[name] == 1 and isinstance(network[name].node, _ON_THE_WAY):
+                (name,) = network[name].inputs
+            if name == before and readers[name] == 1:
+                found.add(step.name)
+            before = step.name
+    return frozenset(found)
 
 
 def with_bits(topology: Topology, act_bits: int, weight_bits: int) -> Topology:

@@ -22,7 +22,7 @@ def vit_b16() -> Iterator[Layer]:
     tokens = 14 * 14 + 1
     yield from attention(tokens, tokens, 768, heads=12, blocks=12)
     yield gemm("block.up", tokens, 768, 3072, count=12)
-    yield gemm("block.down", tokens, 3072, 768, count=12)
+    yield gemm("block.down", tokens, 3072, 768, count=12, follows=True)
     yield gemm("classifier", 1, 768, 1000)
 
 
@@ -37,7 +37,7 @@ def bert_base(tokens: int) -> Iterator[Layer]:
     """
     yield from attention(tokens, tokens, 768, heads=12, blocks=12)
     yield gemm("block.up", tokens, 768, 3072, count=12)
-    yield gemm("block.down", tokens, 3072, 768, count=12)
+    yield gemm("block.down", tokens, 3072, 768, count=12, follows=True)
 
 
 def llama_block(tokens: int, cached: int) -> Iterator[Layer]:
