@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from systolith.network.reference import conv2d
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 BITS = st.integers(4, 10)
+WIDE = st.sampled_from([*range(4, 11), 24])
 NARROW = st.sampled_from(["wrap", "saturate"])
 
 
@@ -38,6 +41,17 @@ def test_a_batch_is_what_the_array_leaves_of_each_picture(
     assert not np.shares_memory(found, exact)
     assert (exact == given_acc).all()
     assert (found == np.stack([run_layer(conv, picture, spec).out for picture in act])).all()
+
+
+@given(layers(), SIZES, WIDE, NARROW, st.sampled_from(["", "packed", "os"]), st.sampled_from([1, 2, 4]))
+def test_in_every_order_of_adding(
+    case: tuple[Conv, np.ndarray], size: tuple[int, int], bits: int, kind: str, how: str, simd: int
+) -> None:
+    conv, act, packed = case[0], batch_of(case[1]), how == "packed"
+    lanes = ArraySpec(*size, act_bits=4 * simd, psum_bits=bits, overflow=kind, simd=simd)
+    spec = replace(lanes, dataflow="os" if how == "os" else "ws")
+    found = narrow_accumulators(conv, act, conv2d(conv, act), spec, packed)
+    assert (found == np.stack([run_layer(conv, picture, spec, packed).out for picture in act])).all()
 
 
 @given(layers(max_channels=6, max_map=5), SIZES, BITS, NARROW)

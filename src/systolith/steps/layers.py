@@ -83,7 +83,7 @@ def layers_of(
     if not executed:
         pictures = [("", np.zeros((batch, *size), dtype=np.uint8))]
     elif batch > 1:
-        number = None if index is None else _numbers(index)
+        number = None if index is None else numbers_of(index)
         if len(images) > 1 or (number is not None and len(number) > 1):
             raise BadInput(f"--batch {batch}: expected one picture, the first, with it: those behind it follow")
         which = OnePicture(image=images[0] if images else None, data=data, index=number[0] if number else None)
@@ -120,7 +120,7 @@ def _pictures(
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """A name for a folder and the pixels, one a picture."""
     if data is not None and not images and index is not None:
-        numbers = _numbers(index)
+        numbers = numbers_of(index)
         size = require_pictures(shape)
         for number, (pixels, _) in zip(numbers, picked(data, numbers, size), strict=True):
             yield f"picture{number}", pixels
@@ -130,13 +130,13 @@ def _pictures(
         if len({name for name, _ in chosen}) < len(chosen):
             raise BadInput("--image: two pictures of one name would share a folder")
     else:
-        first = _numbers(index)[0] if index is not None else None
+        first = numbers_of(index)[0] if index is not None else None
         chosen = [("", OnePicture(image=images[0] if images else None, data=data, index=first))]
     for name, which in chosen:
         yield name, find_picture(which, progress, shape)[0]
 
 
-def _numbers(text: str) -> list[int]:
+def numbers_of(text: str) -> list[int]:
     """ "0-2,7" to [0, 1, 2, 7]."""
     numbers: list[int] = []
     for part in text.split(","):

@@ -1,7 +1,8 @@
-"""What accumulators narrower than a network needs would do to its answers (`verify --psum-bits`)."""
+"""What accumulators narrower than a network needs would do to its answers (`verify --psum-bits`, `explore --data`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from systolith.array.overflow import narrow_accumulators
 from systolith.array.spec import ArraySpec
-from systolith.network.graph import Conv
+from systolith.network.graph import Conv, Linear
 from systolith.requests.option import Progress
 from systolith.steps.values import optional
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from systolith.network.execute import Plan
+
+
+Cuts = Mapping[str, tuple[ArraySpec, bool]]
+"""By layer the array whose accumulators may overflow, and whether kernel positions are packed into its rows."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,21 @@ def narrow_accuracy(
         pixels: uint8 (N, C, H, W).
         labels: (N,), or None.
     """
-    import torch
-
-    parts = torch.from_numpy(pixels).split(planned.batch)
     found: dict[str, Narrow] = {}
-    exact = torch.cat([_classes(planned, part, None)[0] for part in parts])
+    exact = answers(planned, pixels, {})[0]
     for mode in ("wrap", "saturate"):
-        answers, changed, total = [], 0, 0
-        for part in parts:
-            classes, *counts = _classes(planned, part, replace(spec, overflow=mode))
-            answers.append(classes)
-            changed, total = changed + counts[0], total + counts[1]
-            progress(f"{spec.psum_bits} bits, {mode}", sum(map(len, answers)), len(pixels))
-        same = int((torch.cat(answers) == exact).sum())
+        cut = replace(spec, overflow=mode), False
+        cuts = {step.name: cut for step in planned.network.steps if isinstance(step.node, Conv)}
+
+        def done(count: int, mode: str = mode) -> None:
+            progress(f"{spec.psum_bits} bits, {mode}", count, len(pixels))
+
+        classes, changed, total = answers(planned, pixels, cuts, done)
+        same = int((classes == exact).sum())
         text = f"{changed:,} of {total:,} accumulators change, {same} of {len(pixels)} classes stay"
         outcome = Narrow(len(pixels), same, changed, total, text=text)
         if labels is not None:
-            right = torch.from_numpy(labels)
-            correct, before = (int((given == right).sum()) for given in (torch.cat(answers), exact))
+            correct, before = (int((given == labels).sum()) for given in (classes, exact))
             shares = " against ".join(f"{count / len(pixels):.2%}" for count in (correct, before))
             text = f"{text}, accuracy {shares}"
             outcome = replace(outcome, correct=correct, correct_exact=before, text=text)
@@ -74,9 +76,33 @@ def narrow_accuracy(
     return found
 
 
-def _classes(planned: Plan, part: Tensor, spec: ArraySpec | None) -> tuple[Tensor, int, int]:
-    """The classes with accumulators of the array `spec` in every convolution (None: exact ones), how many accumulators
-    that changed, and their number."""
+def answers(
+    planned: Plan, pixels: NDArray[np.uint8], cuts: Cuts, done: Callable[[int], None] = lambda count: None
+) -> tuple[NDArray[np.int64], int, int]:
+    """The class of each picture with narrow accumulators, how many accumulators change by them, and of how many.
+
+    Args:
+        pixels: uint8 (N, C, H, W).
+        cuts: of the layers that have narrow ones; those of all others are exact.
+        done: called with how many pictures are done.
+
+    Returns:
+        int64 (N,), and two counts.
+    """
+    import torch
+
+    found: list[NDArray[np.int64]] = []
+    changed = total = 0
+    for part in torch.from_numpy(pixels).split(planned.batch):
+        classes, *counts = _answers(planned, part, cuts)
+        found.append(classes)
+        changed, total = changed + counts[0], total + counts[1]
+        done(sum(map(len, found)))
+    return np.concatenate(found), changed, total
+
+
+def _answers(planned: Plan, part: Tensor, cuts: Cuts) -> tuple[NDArray[np.int64], int, int]:
+    """Of pictures that are worked out together."""
     import torch
 
     from systolith.network.execute import execute
@@ -88,12 +114,16 @@ def _classes(planned: Plan, part: Tensor, spec: ArraySpec | None) -> tuple[Tenso
     def narrowed(name: str, result: Tensor) -> Tensor | None:
         nonlocal changed, total
         seen[name] = result
-        step = network[name]
-        if spec is None or not isinstance(step.node, Conv):
+        if name not in cuts:
             return None
-        acc = result.to(torch.int64).numpy()
-        left = narrow_accumulators(step.node, seen[step.inputs[0]].to(torch.int64).numpy(), acc, spec)
+        (taken,), (spec, packed) = network[name].inputs, cuts[name]
+        acc, act = (one.to(torch.int64).numpy() for one in (result, seen[taken]))
+        conv = network.layers[name]
+        if isinstance(conv, Linear):
+            conv, acc, act = conv.as_conv(), acc[..., None, None], act.reshape(len(act), -1, 1, 1)
+        left = narrow_accumulators(conv, act, acc, spec, packed)
         changed, total = changed + int((left != acc).sum()), total + acc.size
-        return torch.from_numpy(left).to(result.dtype).contiguous(memory_format=torch.channels_last)
+        given = torch.from_numpy(left.reshape(result.shape)).to(result.dtype)
+        return given.contiguous(memory_format=torch.channels_last) if given.ndim == 4 else given
 
-    return execute(planned, part, narrowed).argmax(1), changed, total
+    return execute(planned, part, narrowed).argmax(1).numpy(), changed, total
