@@ -11,6 +11,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from systolith.designs.area import Core, adders, array_bits, multipliers
+from systolith.designs.energy import read_table
+from systolith.rtl.simulators import RTL
 from systolith.synthesis.area import LIBERTY, Area, synthesize
 from systolith.synthesis.yosys import Source
 
@@ -39,6 +42,9 @@ CELLS = (
 in The-OpenROAD-Project/OpenROAD-flow-scripts, flow/platforms/nangate45/lef/NangateOpenCellLibrary.macro.mod.lef."""
 FLIP_FLOP = 3.23
 """um of width of DFF_X1, from the same file."""
+
+BETWEEN = ((2, 4), (8, 4), (4, 8), (16, 4), (12, 12))
+"""Multipliers between the table's, bits of an activation and of a weight."""
 
 ADDER = """module adder #(parameter int BITS = 8) (
     input logic signed [BITS-1:0] a, b, output logic signed [BITS-1:0] sum);
@@ -91,13 +97,28 @@ def multiplier(act: int, weight: int) -> float:
     return _um2(MULTIPLIER, "multiplier", ACT=act, WEIGHT=weight)
 
 
+def array(core: Core) -> Area:
+    """The whole of `mac_array.sv` in these cells."""
+    given = {"ROWS": core.rows, "COLS": core.cols, "ACT_BITS": core.act_bits, "WEIGHT_BITS": core.weight_bits}
+    given |= {"PSUM_BITS": core.psum_bits, "SIMD": core.simd}
+    given |= {"DOUBLE": int(core.double), "STATIONARY": int(core.stationary)}
+    return cells(tuple(sorted((RTL / "core").glob("*.sv"))), "mac_array", **given)
+
+
 def main() -> None:
-    """Print the table, and what lies between its numbers."""
+    """Print the table, what lies between its numbers, and whole arrays beside what is counted of them."""
     print("add =", [[bits, adder(bits)] for bits in (4, 8, 16, 32, 48)])
     print("multiply =", [[bits, multiplier(bits, bits)] for bits in (1, 2, 4, 8, 16)])
     print(f"flip_flop = {FLIP_FLOP * HEIGHT:.3f}")
-    for act, weight in ((2, 4), (8, 4), (4, 8), (16, 4), (12, 12)):
-        print(f"between: {act} x {weight}: {multiplier(act, weight):,.3f} um2")
+    table = read_table().area
+    assert table is not None
+    for act, weight in BETWEEN:
+        said = table.multiplying(act, weight)
+        print(f"multiplier {act}x{weight}: {multiplier(act, weight):,.3f} um2, by the table {said:,.3f}")
+    for rows, cols, psum_bits, every in ((4, 4, 20, False), (8, 8, 20, False), (8, 8, 16, True)):
+        core = Core(rows, cols, 4, 4, psum_bits, double=every, stationary=every)
+        parts = multipliers(core, table) + adders(core, table) + array_bits(core) * table.flip_flop
+        print(f"array {core}: {array(core).area:,.0f} um2, parts by the table {parts:,.0f}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import systolith as sl
-from areas import adder, cells, multiplier
+from areas import BETWEEN, adder, array, multiplier
 from systolith.designs.area import AREAS, Core, adders, areas, array_bits, core_of, multipliers, queue_bits
 from systolith.designs.energy import TABLE, AreaTable, read_table
 from systolith.designs.point import evaluate
@@ -163,6 +163,8 @@ def test_the_tables_adders_and_multipliers_are_what_yosys_makes_of_the_cells() -
     assert [adder(int(bits)) for bits, _ in table.add] == pytest.approx([um2 for _, um2 in table.add], rel=0.01)
     found = [multiplier(int(bits), int(bits)) for bits, _ in table.multiply]
     assert found == pytest.approx([um2 for _, um2 in table.multiply], rel=0.01)
+    for act, weight in BETWEEN:
+        assert table.multiplying(act, weight) == pytest.approx(multiplier(act, weight), rel=0.26)
 
 
 @yosys
@@ -173,7 +175,7 @@ def test_the_parts_are_most_of_what_yosys_makes_of_the_whole_array(core: Core) -
     """What chooses, saturates and enables is left out; what is constant in the first rows is counted."""
     table = area_table()
     parts = multipliers(core, table) + adders(core, table) + array_bits(core) * table.flip_flop
-    whole = cells(CORE, "mac_array", **parameters(core)).area
+    whole = array(core).area
     assert whole is not None
     assert 0.7 * whole < parts < 1.2 * whole
 

@@ -10,7 +10,8 @@ as the largest fills, and it can do the schedule of each. Counted are
 - memories: activations, weights and psums.
 
 Left out is what chooses between schedules and registers, saturation, the special function processor of each column,
-control, wires, and what placing leaves empty: a chip is larger.
+control, wires, and what placing leaves empty: a whole chip is larger. Psums of the first rows are counted whole, though
+they need fewer bits.
 """
 
 from __future__ import annotations
