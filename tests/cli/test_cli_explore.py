@@ -18,7 +18,8 @@ def test_a_space_from_a_file(tmp_path: Path) -> None:
     assert lines[0] == "model   resnet18: 19 layers, 1,814,073,344 multiply-accumulates"
     assert lines[-1].startswith("verdict ")
     assert lines[-1].endswith(f"on the front of clocks_per_picture and energy_high_pj_per_picture; tables in {out}")
-    assert lines[3].split()[:2] == ["8", "8"]
+    assert lines[2].startswith("area    an estimate: ")
+    assert lines[4].split()[:2] == ["8", "8"]
     assert "systolith: 3 points" in result.stderr
     with (out / "points.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -198,6 +198,8 @@ def test_steps_join_what_two_of_three_columns_leave_on_the_front() -> None:
         ("psum_read_bits", "psum read, MB", 8e6),
         ("psum_bits", "bits of a psum", 1),
         ("psum_capacity_bits", "psum capacity, kB", 8e3),
+        ("area_um2", "area, mm2", 1e6),
+        ("multiplier_area_um2", "multiplier area, mm2", 1e6),
         ("elements", "processing elements", 1),
     ],
 )

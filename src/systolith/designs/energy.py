@@ -1,4 +1,5 @@
 """What a layer's work costs in energy: counts, times a table of picojoules. An estimate, with the table and its range.
+The table may have areas too, of which `area.py` makes a design's.
 
 Rules between a table's numbers, each of which two of Horowitz' numbers bear out:
 
@@ -9,6 +10,10 @@ Rules between a table's numbers, each of which two of Horowitz' numbers bear out
   `add`;
 - a memory's grows as a power of its size between two of them (10 pJ at 8 KiB, 20 at 32: the square root), and below the
   smallest as between the first two; with a word's bits linearly, which is a simplification.
+
+Areas of adders and multipliers go by the same rules, which the measured numbers bear out: 5.6 to 6.2 um2 for each bit
+more of an adder, 7.6 to 7.8 a bit squared of multipliers of 4, 8 and 16 bits. A memory's is on a line between two of
+its sizes; a smaller one takes its share of the smallest, a larger one is several of the largest.
 """
 
 from __future__ import annotations
@@ -26,6 +31,40 @@ from systolith.store import ASSETS
 TABLE = ASSETS / "energy" / "45nm.toml"
 
 
+Pairs = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class AreaTable:
+    """Square micrometres of a part.
+
+    Attributes:
+        source: who says so.
+        add, multiply: (bits of each operand, um2), ascending.
+        flip_flop: um2 of a bit.
+        sram: (KiB, um2), ascending.
+    """
+
+    source: str
+    add: Pairs
+    multiply: Pairs
+    flip_flop: float
+    sram: Pairs
+
+    def adding(self, bits: int) -> float:
+        """um2 of what adds two numbers of so many bits."""
+        return _line(self.add, bits)
+
+    def multiplying(self, one: int, other: int) -> float:
+        """um2 of what multiplies numbers of so many bits."""
+        return _line([(bits * bits, um2) for bits, um2 in self.multiply], one * other)
+
+    def storing(self, kib: float) -> float:
+        """um2 of a memory of `kib` KiB."""
+        largest, um2 = self.sram[-1]
+        return um2 * kib / largest if kib > largest else _line(((0.0, 0.0), *self.sram), kib)
+
+
 @dataclass(frozen=True)
 class EnergyTable:
     """Picojoules of one operation.
@@ -35,16 +74,18 @@ class EnergyTable:
         add, multiply: (bits of each operand, pJ), ascending.
         sram: (KiB, pJ of an access of `sram_bits`), ascending.
         dram: pJ of moving `dram_bits`, the least and the most.
+        area: None: it has none.
     """
 
     name: str
     source: str
-    add: tuple[tuple[float, float], ...]
-    multiply: tuple[tuple[float, float], ...]
-    sram: tuple[tuple[float, float], ...]
+    add: Pairs
+    multiply: Pairs
+    sram: Pairs
     sram_bits: int
     dram: tuple[float, float]
     dram_bits: int
+    area: AreaTable | None = None
 
     def adding(self, bits: int) -> float:
         """pJ of an addition of two numbers of so many bits."""
@@ -78,8 +119,9 @@ def _nearest(points: Sequence[tuple[float, float]], at: float) -> tuple[tuple[fl
 
 def read_table(path: Path = TABLE) -> EnergyTable:
     """A table of one's own, a TOML file as `assets/energy/45nm.toml`; `BadInput` says what is missing or wrong."""
+    path = Path(path)
     try:
-        found = tomllib.loads(Path(path).read_text())
+        found = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: not a readable TOML file ({error})") from None
     dram = found.get("dram")
@@ -94,22 +136,33 @@ def read_table(path: Path = TABLE) -> EnergyTable:
         sram_bits=int(_number(path, found, "sram_bits")),
         dram=(float(dram[0]), float(dram[1])),
         dram_bits=int(_number(path, found, "dram_bits")),
+        area=_areas(path, found["area"]) if "area" in found else None,
     )
 
 
-def _points(path: Path, found: Mapping[str, Any], name: str) -> tuple[tuple[float, float], ...]:
+def _areas(path: Path, found: Any) -> AreaTable:
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: area: expected a table [area], found {found}")
+    pairs = {name: _points(path, found, name, "um2", "area.") for name in ("add", "multiply", "sram")}
+    flip_flop = _number(path, found, "flip_flop", "area.")
+    return AreaTable(source=str(found.get("source", "not said")), flip_flop=flip_flop, **pairs)
+
+
+def _points(path: Path, found: Mapping[str, Any], name: str, unit: str = "pJ", of: str = "") -> Pairs:
     given = found.get(name)
     pairs: list[Any] = given if isinstance(given, list) else []
     sound = all(isinstance(pair, list) and len(pair) == 2 and all(map(_positive, pair)) for pair in pairs)
     if len(pairs) < 2 or not sound or [pair[0] for pair in pairs] != sorted({pair[0] for pair in pairs}):
-        raise BadInput(f"{path}: {name}: expected at least two pairs of size and pJ, sizes ascending, found {given}")
+        raise BadInput(
+            f"{path}: {of}{name}: expected at least two pairs of size and {unit}, sizes ascending, found {given}"
+        )
     return tuple((float(x), float(y)) for x, y in pairs)
 
 
-def _number(path: Path, found: Mapping[str, Any], name: str) -> float:
+def _number(path: Path, found: Mapping[str, Any], name: str, of: str = "") -> float:
     value = found.get(name)
     if not _positive(value):
-        raise BadInput(f"{path}: {name}: expected a positive number, found {value}")
+        raise BadInput(f"{path}: {of}{name}: expected a positive number, found {value}")
     return float(value or 0)
 
 

@@ -225,6 +225,8 @@ def row(work: Work, found: Cost, table: EnergyTable) -> dict[str, Any]:
         "macs": n * found.macs,
         "utilisation": found.utilisation,
         "psum_bits": found.spec.psum_bits,
+        "act_lane_bits": found.spec.act_bits,
+        "weight_lane_bits": found.spec.weight_bits,
         **{f"{name}_read_bits": n * port.reads * port.bits for name, port in ports.items() if name != "out"},
         **{f"{name}_written_bits": n * port.writes * port.bits for name, port in ports.items()},
         **{f"{name}_capacity_bits": bits for name, bits in zip(MEMORIES, how.capacity, strict=True)},

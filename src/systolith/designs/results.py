@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from systolith.designs.area import AREAS, areas
 from systolith.designs.energy import EnergyTable
 from systolith.designs.space import Point
 from systolith.designs.work import Work
@@ -41,6 +42,7 @@ COSTS = tuple(
     dict.fromkeys(
         (
             *(*SUMMED, *LARGEST, "energy_low_pj", "energy_high_pj", "traffic_bits", "capacity_bits", "dram_bits"),
+            *AREAS,
             *(f"{name}_per_picture" for name in PER_PICTURE),
         )
     )
@@ -80,8 +82,8 @@ def kept(folder: Path, wanted: Iterable[str]) -> dict[str, Rows]:
     return found
 
 
-def summed(point: Point, rows: Rows, number: int) -> dict[str, Any]:
-    """A point in one row: its values, sums over its layers, and what its largest layer asks for.
+def summed(point: Point, rows: Rows, number: int, table: EnergyTable | None = None) -> dict[str, Any]:
+    """A point in one row: its values, sums over its layers, what its largest layer asks for, and by `table` its area.
 
     One that cannot hold all layers has no costs, each None, and says why as the first of these layers does.
     """
@@ -105,6 +107,7 @@ def summed(point: Point, rows: Rows, number: int) -> dict[str, Any]:
     whole["traffic_bits"] = sum(whole[name] for name in PORTS)
     whole["dram_bits"] = whole["dram_read_bits"] + whole["dram_written_bits"]
     whole["capacity_bits"] = sum(whole[f"{name}_capacity_bits"] for name in ("act", "weight", "psum"))
+    whole |= areas(whole, rows, table.area if table is not None else None)
     return whole
 
 

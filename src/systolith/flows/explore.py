@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from systolith.designs.energy import TABLE, read_table
+from systolith.designs.area import AREAS
+from systolith.designs.energy import TABLE, EnergyTable, read_table
 from systolith.designs.engine import Task
 from systolith.designs.point import require
 from systolith.designs.results import COSTS, Rows, pareto, ranked, summed
@@ -30,7 +31,7 @@ class ExploreReport(Report):
         points: how many designs; each with each model.
         computed: how many of them were worked out now.
         models: what ran on them.
-        table: of energies: what its numbers are of, and their source.
+        table: of energies: what its numbers are of, and their source; of its areas, "" where it has none.
         minimize: the columns that the front is of.
         misfits: designs whose memories cannot hold some layer's smallest chunk: they have no costs.
         misfit: what the first of them says; "" where there is none.
@@ -64,7 +65,7 @@ class ExploreReport(Report):
 def explore(request: ExploreRequest) -> ExploreReport:
     """Work out what each design of a space costs, and which designs no other one beats.
 
-    Clocks are those of `simulate`, traffic that of the register machine; energy is an estimate by a table.
+    Clocks are those of `simulate`, traffic that of the register machine; energy and area are estimates by a table.
 
     Returns:
         The designs, the front among them, and where the tables are.
@@ -82,7 +83,7 @@ def explore(request: ExploreRequest) -> ExploreReport:
     if request.scheduler is not None:
         require_extra("distributed", "cluster", "explore on a cluster")
     space, table = space_asked(request), read_table(request.energy or TABLE)
-    minimize = _columns(request.minimize)
+    minimize = _columns(request.minimize, table)
     if space.kind == "optuna":
         require_extra("optuna", "explore", "a search")
     require(space)
@@ -92,11 +93,11 @@ def explore(request: ExploreRequest) -> ExploreReport:
     work = Workshop(request, works, table)
     request.progress(f"{space.count:,} points")
     if space.kind == "optuna":
-        numbers = search(space, lambda some: costs(*work(space, some), minimize), len(minimize))
+        numbers = search(space, lambda some: costs(*work(space, some), minimize, table), len(minimize))
     else:
         numbers = list(space.numbers())
     named, found = work(space, numbers)
-    rows = _rows(named, found, minimize)
+    rows = _rows(named, found, minimize, table)
     write_tables(folder, rows, [(number, found[name]) for number, (name, _) in enumerate(named)])
     misfits = [row for row in rows if not row["fits"]]
     front, top = sum(row["pareto"] for row in rows), ranked(rows, minimize[0])[: request.top]
@@ -109,7 +110,7 @@ def explore(request: ExploreRequest) -> ExploreReport:
         points=len(rows),
         computed=work.computed,
         models=models,
-        table={"name": table.name, "source": table.source},
+        table={"name": table.name, "source": table.source, "area": table.area.source if table.area else ""},
         minimize=minimize,
         misfits=len(misfits),
         misfit=misfits[0]["misfit"] if misfits else "",
@@ -120,18 +121,22 @@ def explore(request: ExploreRequest) -> ExploreReport:
     )
 
 
-def _columns(text: str) -> tuple[str, ...]:
+def _columns(text: str, table: EnergyTable) -> tuple[str, ...]:
     """The columns that are made least."""
     found = tuple(name.strip() for name in text.split(","))
     for name in found:
         if name not in COSTS:
             raise BadInput(f"--minimize {name!r}: expected columns such as {', '.join(COSTS)}")
+        if name in AREAS and table.area is None:
+            raise BadInput(f"--minimize {name!r}: the table of energies, {table.name}, has no [area]")
     return found
 
 
-def _rows(named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(
+    named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str], table: EnergyTable
+) -> list[dict[str, Any]]:
     """A row a point, with whether it is on the front of its model."""
-    rows = [summed(point, found[name], number) for number, (name, point) in enumerate(named)]
+    rows = [summed(point, found[name], number, table) for number, (name, point) in enumerate(named)]
     for row in rows:
         row["pareto"] = False
     for model in dict.fromkeys(row["model"] for row in rows):

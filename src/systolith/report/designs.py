@@ -36,6 +36,9 @@ def axis_of(column: str) -> tuple[str, float]:
     if "pj" in words:
         unit, size = ", uJ", 1e6
         words.remove("pj")
+    elif words[-1] == "um2":
+        unit, size = ", mm2", 1e6
+        words.pop()
     elif column != "psum_bits" and words[-1] == "bits":
         unit, size = (", kB", 8e3) if "capacity" in words else (", MB", 8e6)
         words.pop()

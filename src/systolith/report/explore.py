@@ -14,8 +14,9 @@ _SHOWN = {
     "utilisation": ("used", 0.0),
     "traffic_bits": ("traffic MB", 8e6),
     "capacity_bits": ("memories kB", 8e3),
-    "energy_low_pj_per_picture": ("uJ a picture, least", 1e6),
-    "energy_high_pj_per_picture": ("most", 1e6),
+    "energy_low_pj_per_picture": ("uJ, least", 1e6),
+    "energy_high_pj_per_picture": ("uJ, most", 1e6),
+    "area_um2": ("area mm2", 1e6),
 }
 """Columns of the table on the screen: heading, and what a number is divided by; 0 for a share."""
 _NAMES = {"psum_bits": "psum_bits_asked", "schedule": "schedule_asked"}
@@ -27,7 +28,9 @@ def text(report: ExploreReport) -> list[Part]:
     for name, model in report.models.items():
         zero = f", {model.zero_products:.1%} of the products have a zero operand" if model.zero_products else ""
         facts.append(("model", f"{name}: {model.layers} layers, {model.macs:,} multiply-accumulates{zero}"))
-    facts.append(("energy", f"an estimate: {report.table['name']} ({report.table['source']})"))
+    facts.append(("energy", f"an estimate, a picture's: {report.table['name']} ({report.table['source']})"))
+    if report.table["area"]:
+        facts.append(("area", f"an estimate: {report.table['area']}"))
     if report.misfits:
         facts.append(("too small", f"{report.misfits:,} of {report.points:,} designs, such as for {report.misfit}"))
     return [Rows(facts), table(report, report.top), Rows([("verdict", report.verdict)])]
@@ -55,9 +58,10 @@ def _said(value: Any) -> str:
 
 
 def cells(row: Mapping[str, Any], columns: Mapping[str, tuple[str, float]]) -> list[str]:
-    """Numbers of a row; of each column its heading and what a number is divided by, 0 for a share."""
+    """Numbers of a row, "-" for none; of each column its heading and what it is divided by, 0 for a share."""
     found = []
     for name, (_, unit) in columns.items():
         value = row[name]
-        found.append(f"{value:.1%}" if unit == 0 else f"{value / unit:,.0f}" if unit == 1 else f"{value / unit:,.2f}")
+        digits = 0 if unit == 1 else 2
+        found.append("-" if value is None else f"{value:.1%}" if unit == 0 else f"{value / unit:,.{digits}f}")
     return found

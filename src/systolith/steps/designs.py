@@ -142,7 +142,9 @@ class Workshop:
         return named, self.known
 
 
-def costs(named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str]) -> list[list[float]]:
+def costs(
+    named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str], table: EnergyTable
+) -> list[list[float]]:
     """What is to be least of each design; of one that cannot hold a layer more than any number."""
-    rows = [summed(point, found[name], 0) for name, point in named]
+    rows = [summed(point, found[name], 0, table) for name, point in named]
     return [[row[name] if row["fits"] else inf for name in minimize] for row in rows]

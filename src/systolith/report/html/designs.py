@@ -43,7 +43,7 @@ def figures(report: Any) -> Iterator[Figure]:
         what = f"Each point is a design and leads to its row; those on the front are large, and steps join them.{less}"
         yield Scatter(f"The front: {model}", axis_of(across)[0], axis_of(up)[0], marks, joined, what)
     parts = {_id(one): (f"Layers of {_name(one)}", _layers(report.layers[one["point"]])) for one in report.top}
-    what = f"A point's number leads to its layers, of the first {len(parts):,} (--top). Energies are estimates.{less}"
+    what = f"A point's number leads to its layers, of the first {len(parts):,} (--top). uJ and mm2 are estimates.{less}"
     shown = table(report, designs)
     rows = [(str(one["point"]), *row) for one, row in zip(designs, shown.rows, strict=True)]
     named = Table(("point", *shown.headings), rows, ("point", *shown.right))
