@@ -54,6 +54,32 @@ def test_in_every_order_of_adding(
     assert (found == np.stack([run_layer(conv, picture, spec, packed).out for picture in act])).all()
 
 
+@given(layers(max_map=5), SIZES, BITS, st.integers(1, 4))
+def test_chunks_of_input_channels_one_after_another(
+    case: tuple[Conv, np.ndarray], size: tuple[int, int], bits: int, parts: int
+) -> None:
+    conv, act = replace(case[0], weight=case[0].dense, groups=1), case[1]
+    spec = ArraySpec(*size, psum_bits=bits, overflow="saturate")
+    found = narrow_accumulators(conv, act[None], conv2d(conv, act[None]), spec, parts=parts)[0]
+    lo, hi, rows = spec.psum_format.lo, spec.psum_format.hi, spec.rows
+    tiles = -(-conv.in_channels // rows)
+    each = -(-tiles // parts)
+    top, bottom, left, right = conv.pads
+    padded = np.pad(act, ((0, 0), (top, bottom), (left, right)))
+    for oc, oi, oj in np.ndindex(*found.shape):
+        total = 0
+        for first in range(0, tiles, each):
+            for ki, kj in np.ndindex(*conv.kernel):
+                i = oi * conv.stride[0] + ki * conv.dilation[0]
+                j = oj * conv.stride[1] + kj * conv.dilation[1]
+                for tile in range(first, min(first + each, tiles)):
+                    psum = 0
+                    for ic in range(tile * rows, min((tile + 1) * rows, conv.in_channels)):
+                        psum = min(max(psum + int(padded[ic, i, j]) * int(conv.weight[oc, ic, ki, kj]), lo), hi)
+                    total = min(max(total + psum, lo), hi)
+        assert found[oc, oi, oj] == total
+
+
 @given(layers(max_channels=6, max_map=5), SIZES, BITS, NARROW)
 def test_a_batch_against_loops_of_integers(
     case: tuple[Conv, np.ndarray], size: tuple[int, int], bits: int, kind: str

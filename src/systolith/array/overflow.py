@@ -28,6 +28,15 @@ STEPS = 32
 Carrier = np.floating[Any]
 
 
+@dataclass(frozen=True)
+class Adding:
+    """In what order a layer's products are added, and where sums overflow: as `narrow_accumulators` takes it."""
+
+    spec: ArraySpec
+    packed: bool = False
+    parts: int = 1
+
+
 @dataclass(frozen=True, eq=False)
 class _Pass:
     """One (ic_tile, kij) of some output channels.
@@ -46,7 +55,12 @@ class _Pass:
 
 
 def narrow_accumulators(
-    conv: Conv, act: NDArray[np.integer], acc: NDArray[np.int64], spec: ArraySpec, packed: bool = False
+    conv: Conv,
+    act: NDArray[np.integer],
+    acc: NDArray[np.int64],
+    spec: ArraySpec,
+    packed: bool = False,
+    parts: int = 1,
 ) -> NDArray[np.int64]:
     """The accumulators that `psum_bits` wide registers leave: `run_layer(conv, act[n], spec, packed).out` for every n.
 
@@ -56,6 +70,8 @@ def narrow_accumulators(
         acc: int64 (N, O, OH, OW), the exact accumulators of the same. A bias is added behind the array, in full width.
         spec: the array; its overflow is "wrap" or "saturate".
         packed: kernel positions are packed into rows.
+        parts: chunks of ic_tiles, each as `ceil(ic_tiles / parts)`, that are computed one after another, sums going on
+            from the one before; without groups, neither packed nor output stationary.
 
     Returns:
         int64 (N, O, OH, OW), a new array. Beside it: a padded copy of `act`, the weights as int64 and as floats, and a
@@ -70,7 +86,7 @@ def narrow_accumulators(
         require_act(conv, picture)
     if conv.bias is not None:
         bias = conv.bias[:, None, None]
-        return narrow_accumulators(conv.product(), act, acc - bias, spec, packed) + bias
+        return narrow_accumulators(conv.product(), act, acc - bias, spec, packed, parts) + bias
     mapping = Mapping(conv, spec, act.shape[2], act.shape[3], packed=packed)
     if spec.overflow == "wrap":
         return fit(acc, spec, conv.name, ())
@@ -81,7 +97,7 @@ def narrow_accumulators(
     for tile in np.unique(tiles):
         mine = channels[tiles == tile]
         if mapping.flat is None:
-            _saturate(mapping, act, mine, out)
+            _saturate(mapping, act, mine, out, parts)
             continue
         for picture, one in zip(act, out, strict=True):
             _saturate_flat(mapping, picture, mine, one.reshape(conv.out_channels, -1))
@@ -92,18 +108,21 @@ def _misfit(lo: NDArray[np.int64], hi: NDArray[np.int64], fmt: IntFormat) -> NDA
     return (lo < fmt.lo) | (hi > fmt.hi)
 
 
-def _passes(mapping: Mapping, channels: NDArray[np.intp]) -> list[list[_Pass]]:
-    """The passes of the output channels `channels` in hardware order: for each kij, their ic_tiles."""
+def _passes(mapping: Mapping, channels: NDArray[np.intp], parts: int) -> list[tuple[int, list[_Pass]]]:
+    """The passes of the output channels `channels` in hardware order: a kij and its ic_tiles, chunk by chunk."""
     conv, spec = mapping.conv, mapping.spec
     weight = conv.dense[channels].astype(np.int64).reshape(channels.size, conv.in_channels, mapping.kijs)
     carrier = _carrier(conv, weight)
+    made = mapping.ic_range(int(channels[0]) // spec.cols)
+    size = -(-len(made) // parts)
     passes = []
-    for kij in range(mapping.kijs):
-        tiles = []
-        for ic_tile in mapping.ic_range(int(channels[0]) // spec.cols):
-            rows = slice(ic_tile * mapping.lanes, (ic_tile + 1) * mapping.lanes)
-            tiles.append(_pass(mapping, rows, weight[:, rows, kij], carrier))
-        passes.append(tiles)
+    for first in range(0, len(made), size):
+        for kij in range(mapping.kijs):
+            tiles = []
+            for ic_tile in made[first : first + size]:
+                rows = slice(ic_tile * mapping.lanes, (ic_tile + 1) * mapping.lanes)
+                tiles.append(_pass(mapping, rows, weight[:, rows, kij], carrier))
+            passes.append((kij, tiles))
     return passes
 
 
@@ -179,7 +198,9 @@ def _step_by_step(
     return register
 
 
-def _saturate(mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.intp], out: NDArray[np.int64]) -> None:
+def _saturate(
+    mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.intp], out: NDArray[np.int64], parts: int
+) -> None:
     """Overwrite the output channels `channels` of `out` (N, O, OH, OW) with what saturating registers leave."""
     conv, windows, count = mapping.conv, mapping.windows(), act.shape[0]
     lo, hi = mapping.spec.psum_format.lo, mapping.spec.psum_format.hi
@@ -187,15 +208,15 @@ def _saturate(mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.i
     padded = np.zeros((count, *mapping.padded_shape, conv.in_channels), dtype=act.dtype)
     padded[:, top : top + mapping.height, left : left + mapping.width] = act.transpose(0, 2, 3, 1)
     streamed = padded.reshape(count * mapping.nijs, conv.in_channels)
-    passes = _passes(mapping, channels)
-    carrier = passes[0][0].weight.dtype
+    passes = _passes(mapping, channels, parts)
+    carrier = passes[0][1][0].weight.dtype
     flat = out.reshape(count, conv.out_channels, mapping.onijs)
     block = max(1, MOST_OUTPUTS // channels.size)
     for first in range(0, count * mapping.onijs, block):
         image, onij = np.divmod(np.arange(first, min(first + block, count * mapping.onijs)), mapping.onijs)
         total = np.zeros((image.size, channels.size), dtype=carrier)
-        for window, tiles in zip(windows, passes, strict=True):
-            patch = streamed[image * mapping.nijs + window[onij]].astype(carrier)
+        for kij, tiles in passes:
+            patch = streamed[image * mapping.nijs + windows[kij][onij]].astype(carrier)
             for one in tiles:
                 total += _saturated_pass(patch[:, one.rows], one, lo, hi)
                 np.clip(total, lo, hi, out=total)

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 from systolith.designs.area import AREAS
 from systolith.designs.energy import TABLE, EnergyTable, read_table
-from systolith.designs.engine import Task
 from systolith.designs.point import require
-from systolith.designs.results import COSTS, Rows, pareto, ranked, summed
+from systolith.designs.results import COSTS, Rows, pareto, ranked
 from systolith.designs.search import search
 from systolith.designs.tables import write_tables
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.requests.verbs import ExploreRequest
+from systolith.steps.answers import MINIMIZED, require_answers
 from systolith.steps.common import require_extra
 from systolith.steps.designs import Model, Workshop, costs, models_asked, space_asked
 from systolith.steps.values import hidden
@@ -84,20 +84,21 @@ def explore(request: ExploreRequest) -> ExploreReport:
         require_extra("distributed", "cluster", "explore on a cluster")
     space, table = space_asked(request), read_table(request.energy or TABLE)
     minimize = _columns(request.minimize, table)
+    answering = require_answers(request, space, minimize)
     if space.kind == "optuna":
         require_extra("optuna", "explore", "a search")
     require(space)
     works, models = models_asked(request, space.models)
     folder = Path(request.out)
     folder.mkdir(parents=True, exist_ok=True)
-    work = Workshop(request, works, table)
+    work = Workshop(request, works, table, answering)
     request.progress(f"{space.count:,} points")
     if space.kind == "optuna":
-        numbers = search(space, lambda some: costs(*work(space, some), minimize, table), len(minimize))
+        numbers = search(space, lambda some: costs(work.rows(work(space, some)[0]), minimize), len(minimize))
     else:
         numbers = list(space.numbers())
     named, found = work(space, numbers)
-    rows = _rows(named, found, minimize, table)
+    rows = _marked(work.rows(named), minimize)
     write_tables(folder, rows, [(number, found[name]) for number, (name, _) in enumerate(named)])
     misfits = [row for row in rows if not row["fits"]]
     front, top = sum(row["pareto"] for row in rows), ranked(rows, minimize[0])[: request.top]
@@ -125,22 +126,19 @@ def _columns(text: str, table: EnergyTable) -> tuple[str, ...]:
     """The columns that are made least."""
     found = tuple(name.strip() for name in text.split(","))
     for name in found:
-        if name not in COSTS:
-            raise BadInput(f"--minimize {name!r}: expected columns such as {', '.join(COSTS)}")
+        if name not in (*COSTS, MINIMIZED):
+            raise BadInput(f"--minimize {name!r}: expected columns such as {', '.join((*COSTS, MINIMIZED))}")
         if name in AREAS and table.area is None:
             raise BadInput(f"--minimize {name!r}: the table of energies, {table.name}, has no [area]")
     return found
 
 
-def _rows(
-    named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str], table: EnergyTable
-) -> list[dict[str, Any]]:
-    """A row a point, with whether it is on the front of its model."""
-    rows = [summed(point, found[name], number, table) for number, (name, point) in enumerate(named)]
+def _marked(rows: list[dict[str, Any]], minimize: Sequence[str]) -> list[dict[str, Any]]:
+    """Each row with whether it is on the front of its model."""
     for row in rows:
         row["pareto"] = False
     for model in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == model and row["fits"]]
-        for row, there in zip(mine, pareto([[row[name] for name in minimize] for row in mine]), strict=True):
+        for row, there in zip(mine, pareto(costs(mine, minimize)), strict=True):
             row["pareto"] = there
     return rows

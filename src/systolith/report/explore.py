@@ -17,8 +17,9 @@ _SHOWN = {
     "energy_low_pj_per_picture": ("uJ, least", 1e6),
     "energy_high_pj_per_picture": ("uJ, most", 1e6),
     "area_um2": ("area mm2", 1e6),
+    "accuracy": ("accuracy", 0.0),
 }
-"""Columns of the table on the screen: heading, and what a number is divided by; 0 for a share."""
+"""Columns of the table on the screen that there are: heading, and what a number is divided by; 0 for a share."""
 _NAMES = {"psum_bits": "psum_bits_asked", "schedule": "schedule_asked"}
 
 
@@ -31,6 +32,10 @@ def text(report: ExploreReport) -> list[Part]:
     facts.append(("energy", f"an estimate, a picture's: {report.table['name']} ({report.table['source']})"))
     if report.table["area"]:
         facts.append(("area", f"an estimate: {report.table['area']}"))
+    answer = next((row for row in report.able if row.get("pictures")), None)
+    if answer:
+        exact = f"{answer['accuracy_exact']:.1%} with accumulators that hold every sum"
+        facts.append(("accuracy", f"of {answer['model']} on {answer['pictures']:,} pictures: {exact}"))
     if report.misfits:
         facts.append(("too small", f"{report.misfits:,} of {report.points:,} designs, such as for {report.misfit}"))
     return [Rows(facts), table(report, report.top), Rows([("verdict", report.verdict)])]
@@ -39,9 +44,10 @@ def text(report: ExploreReport) -> list[Part]:
 def table(report: ExploreReport, designs: Iterable[Mapping[str, Any]]) -> Table:
     """A row a design: those axes that differ in the space, and what it costs."""
     differ = differing(report)
-    headings = (*differ, *(heading for heading, _ in _SHOWN.values()), "front")
+    shown = {name: how for name, how in _SHOWN.items() if name in report.rows[0]}
+    headings = (*differ, *(heading for heading, _ in shown.values()), "front")
     rows = [
-        (*(_said(row[key]) for key in differ.values()), *cells(row, _SHOWN), "*" if row["pareto"] else "")
+        (*(_said(row[key]) for key in differ.values()), *cells(row, shown), "*" if row["pareto"] else "")
         for row in designs
     ]
     return Table(headings, rows, headings[:-1])

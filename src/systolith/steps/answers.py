@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.array.overflow import Adding
 from systolith.designs.engine import Task
-from systolith.designs.narrow import cuts
+from systolith.designs.narrow import addings
 from systolith.designs.results import Rows
 from systolith.designs.space import Space
 from systolith.designs.work import Work
@@ -25,8 +26,9 @@ from systolith.requests.verbs import ExploreRequest
 from systolith.steps.common import find_network, require_extra
 from systolith.steps.compared import pictures_to_compare
 from systolith.steps.layers import numbers_of
-from systolith.steps.narrow import Cuts, answers
+from systolith.steps.narrow import answers
 from systolith.store import atomic_file, sha256_of
+from systolith.topologies import BUILT_IN
 
 if TYPE_CHECKING:
     from systolith.network.execute import Plan
@@ -35,8 +37,8 @@ FOLDER = "answers"
 PICTURES = 256
 """The first of a data set, unless some are named."""
 COLUMNS = ("pictures", "accuracy", "accuracy_exact", "wrong_share", "same_class_share", "changed_psums_share")
-"""Of a design: pictures; right ones with its accumulators and with exact ones; wrong ones; answers that are the same; and
-accumulators that change."""
+"""Of a design: pictures; of them the right ones with its accumulators and with exact ones, the wrong ones, those whose
+class is the same; of all accumulators those that change."""
 MINIMIZED = "wrong_share"
 """Of `COLUMNS`, the one that can be made least."""
 
@@ -47,13 +49,19 @@ def require_answers(request: ExploreRequest, space: Space, minimize: Sequence[st
     Raises:
         BadInput: it is to be made least and there is none, or torch is missing.
     """
-    widths = dict(space.axes)["psum_bits"]
+    widths, shapes = dict(space.axes)["psum_bits"], [name for name in space.models if is_shape(name)]
     there = request.data is not None and any(bits != "auto" for bits in widths)
+    if MINIMIZED in minimize and (shapes or not there):
+        found = f", found {shapes[0]}, a shape alone" if shapes else ""
+        raise BadInput(f"--minimize {MINIMIZED}: expected networks, --data, and psum_bits with numbers{found}")
     if there:
         require_extra("torch", "torch", "explore --data with psum_bits")
-    elif MINIMIZED in minimize:
-        raise BadInput(f"--minimize {MINIMIZED}: expected --data, and psum_bits among the axes with numbers")
     return there
+
+
+def is_shape(model: str) -> bool:
+    """Whether this names a network without weights."""
+    return model in BUILT_IN or model.endswith((".csv", ".onnx"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,27 +86,23 @@ class Jury:
 def answered(
     request: ExploreRequest, works: Mapping[str, Sequence[Work]], named: Sequence[Task], found: Mapping[str, Rows]
 ) -> dict[str, dict[str, Any]]:
-    """`COLUMNS` of each design by its name; each None where it is not known (`designs.narrow.cuts`).
+    """`COLUMNS` of each design by its name; each None where it is not known (`designs.narrow.addings`).
 
     Designs whose sums are added alike are tried once, and what is found is kept beside the points.
     """
     jury_of = cache(lambda model: _jury(request, model))
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
-    asked: list[tuple[str, str, Cuts]] = []
+    alike: dict[tuple[str, str], Mapping[str, Adding]] = {}
     keys: dict[str, tuple[str, str]] = {}
     for name, point in named:
-        narrow = cuts(point, works[point.model], found[name])
-        if narrow is None:
-            continue
-        said = json.dumps([[layer, asdict(spec), packed] for layer, (spec, packed) in narrow.items()])
-        keys[name] = point.model, said
-        asked.append((point.model, said, narrow))
-    distinct = {(model, said): narrow for model, said, narrow in asked}
-    for number, ((model, said), narrow) in enumerate(distinct.items(), 1):
-        kept[model, said] = _tried(Path(request.out), jury_of(model), said, narrow)
-        request.progress("accumulators on pictures", number, len(distinct))
-    unknown = dict.fromkeys(COLUMNS)
-    return {name: kept[keys[name]] if name in keys else unknown for name, _ in named}
+        narrow = addings(point, works[point.model], found[name])
+        if narrow is not None:
+            keys[name] = point.model, json.dumps({layer: asdict(how) for layer, how in narrow.items()})
+            alike[keys[name]] = narrow
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, (key, how) in enumerate(alike.items(), 1):
+        known[key] = _tried(Path(request.out), jury_of(key[0]), key[1], how)
+        request.progress("accumulators on pictures", number, len(alike))
+    return {name: known[keys[name]] if name in keys else dict.fromkeys(COLUMNS) for name, _ in named}
 
 
 def _jury(request: ExploreRequest, model: str) -> Jury:
@@ -124,7 +128,7 @@ def _jury(request: ExploreRequest, model: str) -> Jury:
     return Jury(planned, pixels, labels, digest, answers(planned, pixels, {})[0])
 
 
-def _tried(folder: Path, jury: Jury, said: str, narrow: Cuts) -> dict[str, Any]:
+def _tried(folder: Path, jury: Jury, said: str, narrow: Mapping[str, Adding]) -> dict[str, Any]:
     name = hashlib.sha256(f"{jury.digest} {said}".encode()).hexdigest()[:32]
     path = folder / FOLDER / f"{name}.json"
     try:
@@ -133,12 +137,16 @@ def _tried(folder: Path, jury: Jury, said: str, narrow: Cuts) -> dict[str, Any]:
             return known
     except (OSError, ValueError):
         pass
-    classes, changed, total = answers(jury.plan, jury.pixels, narrow) if narrow else (jury.exact, 0, 1)
-    count = len(jury.pixels)
-    right, exact = (int((given == jury.labels).sum()) for given in (classes, jury.exact))
-    shares = right / count, exact / count, (count - right) / count, int((classes == jury.exact).sum()) / count
-    row = dict(zip(COLUMNS, (count, *shares, changed / total), strict=True))
+    row = _outcome(jury, narrow)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(row))
     return row
+
+
+def _outcome(jury: Jury, narrow: Mapping[str, Adding]) -> dict[str, Any]:
+    classes, changed, total = answers(jury.plan, jury.pixels, narrow) if narrow else (jury.exact, 0, 1)
+    count = len(jury.pixels)
+    right, exact = (int((given == jury.labels).sum()) for given in (classes, jury.exact))
+    shares = right / count, exact / count, (count - right) / count, int((classes == jury.exact).sum()) / count
+    return dict(zip(COLUMNS, (count, *shares, changed / total), strict=True))

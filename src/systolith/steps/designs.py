@@ -19,9 +19,10 @@ from systolith.designs.work import Work
 from systolith.formats import BadInput
 from systolith.requests.shared import DEFAULT_MODEL, Array
 from systolith.requests.verbs import ExploreRequest
+from systolith.steps.answers import answered, is_shape
 from systolith.steps.common import find_network
 from systolith.steps.layers import layers_of
-from systolith.topologies import BUILT_IN, Layer, find_topology, following
+from systolith.topologies import Layer, find_topology, following
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def models_asked(request: ExploreRequest, names: Sequence[str]) -> tuple[dict[st
     models: dict[str, Model] = {}
     for name in names:
         notes: tuple[str, ...] = ()
-        if name in BUILT_IN or name.endswith((".csv", ".onnx")):
+        if is_shape(name):
             topology = find_topology(name)
             notes = topology.notes
             works[name], zero = [Work.of(layer) for layer in topology.layers], None
@@ -108,10 +109,12 @@ def _counted(request: ExploreRequest, name: str) -> tuple[list[Work], float]:
 
 
 class Workshop:
-    """Works out designs that are not known yet, and counts them."""
+    """Works out designs that are not known yet, and counts them; with `answering` what networks answer on them, too."""
 
-    def __init__(self, request: ExploreRequest, works: dict[str, list[Work]], table: EnergyTable) -> None:
-        self.request, self.works, self.table = request, works, table
+    def __init__(
+        self, request: ExploreRequest, works: dict[str, list[Work]], table: EnergyTable, answering: bool = False
+    ) -> None:
+        self.request, self.works, self.table, self.answering = request, works, table, answering
         self.known: dict[str, Rows] = {}
         self.computed = 0
 
@@ -141,10 +144,15 @@ class Workshop:
         self.computed += len(left)
         return named, self.known
 
+    def rows(self, named: Sequence[Task]) -> list[dict[str, Any]]:
+        """A row for each of these designs, which were worked out."""
+        rows = [summed(point, self.known[name], number, self.table) for number, (name, point) in enumerate(named)]
+        if self.answering:
+            given = answered(self.request, self.works, named, self.known)
+            return [row | given[name] for row, (name, _) in zip(rows, named, strict=True)]
+        return rows
 
-def costs(
-    named: Sequence[Task], found: Mapping[str, Rows], minimize: Sequence[str], table: EnergyTable
-) -> list[list[float]]:
+
+def costs(rows: Sequence[Mapping[str, Any]], minimize: Sequence[str]) -> list[list[float]]:
     """What is to be least of each design; of one that cannot hold a layer more than any number."""
-    rows = [summed(point, found[name], 0, table) for name, point in named]
     return [[row[name] if row["fits"] else inf for name in minimize] for row in rows]

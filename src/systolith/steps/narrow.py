@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.array.overflow import narrow_accumulators
+from systolith.array.overflow import Adding, narrow_accumulators
 from systolith.array.spec import ArraySpec
 from systolith.network.graph import Conv, Linear
 from systolith.requests.option import Progress
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from systolith.network.execute import Plan
-
-
-Cuts = Mapping[str, tuple[ArraySpec, bool]]
-"""By layer the array whose accumulators may overflow, and whether kernel positions are packed into its rows."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +53,13 @@ def narrow_accuracy(
     found: dict[str, Narrow] = {}
     exact = answers(planned, pixels, {})[0]
     for mode in ("wrap", "saturate"):
-        cut = replace(spec, overflow=mode), False
-        cuts = {step.name: cut for step in planned.network.steps if isinstance(step.node, Conv)}
+        adding = Adding(replace(spec, overflow=mode))
+        addings = {step.name: adding for step in planned.network.steps if isinstance(step.node, Conv)}
 
         def done(count: int, mode: str = mode) -> None:
             progress(f"{spec.psum_bits} bits, {mode}", count, len(pixels))
 
-        classes, changed, total = answers(planned, pixels, cuts, done)
+        classes, changed, total = answers(planned, pixels, addings, done)
         same = int((classes == exact).sum())
         text = f"{changed:,} of {total:,} accumulators change, {same} of {len(pixels)} classes stay"
         outcome = Narrow(len(pixels), same, changed, total, text=text)
@@ -77,13 +73,16 @@ def narrow_accuracy(
 
 
 def answers(
-    planned: Plan, pixels: NDArray[np.uint8], cuts: Cuts, done: Callable[[int], None] = lambda count: None
+    planned: Plan,
+    pixels: NDArray[np.uint8],
+    addings: Mapping[str, Adding],
+    done: Callable[[int], None] = lambda count: None,
 ) -> tuple[NDArray[np.int64], int, int]:
     """The class of each picture with narrow accumulators, how many accumulators change by them, and of how many.
 
     Args:
         pixels: uint8 (N, C, H, W).
-        cuts: of the layers that have narrow ones; those of all others are exact.
+        addings: of the layers that have narrow ones; those of all others are exact.
         done: called with how many pictures are done.
 
     Returns:
@@ -94,14 +93,14 @@ def answers(
     found: list[NDArray[np.int64]] = []
     changed = total = 0
     for part in torch.from_numpy(pixels).split(planned.batch):
-        classes, *counts = _answers(planned, part, cuts)
+        classes, *counts = _answers(planned, part, addings)
         found.append(classes)
         changed, total = changed + counts[0], total + counts[1]
         done(sum(map(len, found)))
     return np.concatenate(found), changed, total
 
 
-def _answers(planned: Plan, part: Tensor, cuts: Cuts) -> tuple[NDArray[np.int64], int, int]:
+def _answers(planned: Plan, part: Tensor, addings: Mapping[str, Adding]) -> tuple[NDArray[np.int64], int, int]:
     """Of pictures that are worked out together."""
     import torch
 
@@ -114,14 +113,14 @@ def _answers(planned: Plan, part: Tensor, cuts: Cuts) -> tuple[NDArray[np.int64]
     def narrowed(name: str, result: Tensor) -> Tensor | None:
         nonlocal changed, total
         seen[name] = result
-        if name not in cuts:
+        if name not in addings:
             return None
-        (taken,), (spec, packed) = network[name].inputs, cuts[name]
+        (taken,), how = network[name].inputs, addings[name]
         acc, act = (one.to(torch.int64).numpy() for one in (result, seen[taken]))
         conv = network.layers[name]
         if isinstance(conv, Linear):
             conv, acc, act = conv.as_conv(), acc[..., None, None], act.reshape(len(act), -1, 1, 1)
-        left = narrow_accumulators(conv, act, acc, spec, packed)
+        left = narrow_accumulators(conv, act, acc, how.spec, how.packed, how.parts)
         changed, total = changed + int((left != acc).sum()), total + acc.size
         given = torch.from_numpy(left.reshape(result.shape)).to(result.dtype)
         return given.contiguous(memory_format=torch.channels_last) if given.ndim == 4 else given
