@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from small_cluster import Cluster, cluster
 from systolith.formats import BadInput, IntFormat
 from systolith.network import Conv
 from systolith.rtl.simulators import Simulator, find_simulator
@@ -105,3 +106,10 @@ def simulator() -> Find:
 @pytest.fixture(scope="session")
 def icarus(simulator: Find) -> Simulator:
     return simulator("icarus")
+
+
+@pytest.fixture(scope="session")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster on this machine that nobody harms."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-GROUND = ("version", "formats", "equality", "pictures", "store")
+GROUND = ("version", "formats", "equality", "pictures", "store", "cluster")
 """The ground floor: single files, each of which may import those before it."""
 
 ROOMS: dict[str, tuple[str, ...]] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 import systolith as sl
+from small_cluster import cluster
 from systolith.formats import BadInput
 from systolith.timing.mapper import WAYS
 
@@ -116,49 +115,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    scheduler = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--no-dashboard",
-        ],
-        **quiet,  # type: ignore[call-overload]
-    )
-    worker = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        address,
-        "--nthreads",
-        "1",
-        "--no-nanny",
-        "--no-dashboard",
-    ]
-    workers = [subprocess.Popen(worker, **quiet) for _ in range(2)]  # type: ignore[call-overload]
-    try:
-        run = subprocess.Popen(
-            [*COMMAND, str(tmp_path / "far"), "--scheduler", address], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+    with cluster(tmp_path) as found:
+        command = [*COMMAND, str(tmp_path / "far"), "--scheduler", found.address]
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         shards = tmp_path / "far" / "points"
         while not (shards.is_dir() and len(list(shards.glob("*.jsonl"))) >= 3) and run.poll() is None:
             time.sleep(0.01)
-        os.kill(workers[0].pid, signal.SIGKILL)
+        found.workers[0].kill()
         _, said = run.communicate(timeout=240)
         assert run.returncode == 0, said.decode()
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
     sl.explore(model="resnet50", axis=["rows=1..20", "cols=1..20"], out=tmp_path / "near", jobs=1)
     assert tables(tmp_path / "far") == tables(tmp_path / "near")
 

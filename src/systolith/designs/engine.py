@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
+from systolith.cluster import spread
 from systolith.designs.energy import EnergyTable
 from systolith.designs.point import evaluate
 from systolith.designs.results import Rows, keep
@@ -69,7 +69,8 @@ def run_all(
     size = max(1, int(_SECONDS / max(each, 1e-6)))
     batches = [rest[at : at + size] for at in range(0, len(rest), size)]
     if scheduler is not None:
-        ways: Iterator[dict[str, Rows]] = _on_dask(batches, works, table, scheduler)
+        found_there = spread(_shared_batch, batches, (works, table), scheduler)
+        ways: Iterator[dict[str, Rows]] = (found for _, found in found_there)
     elif jobs > 1 and len(batches) > 1:
         ways = _in_processes(batches, works, table, jobs)
     else:
@@ -107,31 +108,5 @@ def _in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-def _on_dask(
-    batches: Sequence[Sequence[Task]], works: Mapping[str, Sequence[Work]], table: EnergyTable, scheduler: str
-) -> Iterator[dict[str, Rows]]:
-    client = connect(scheduler)
-    with client:
-        from distributed import as_completed
-
-        shared: Any = client.scatter({"works": dict(works), "table": table}, broadcast=True)
-        futures = [client.submit(_shared_batch, tasks, shared, pure=False, retries=_TRIES) for tasks in batches]
-        for future in as_completed(futures):
-            yield future.result()
-            future.release()
-
-
-def _shared_batch(tasks: Sequence[Task], shared: Mapping[str, Any]) -> dict[str, Rows]:
-    return batch(tasks, shared["works"], shared["table"])
-
-
-def connect(scheduler: str) -> Any:
-    """A client of a Dask cluster; `BadInput` in one sentence where there is none."""
-    from distributed import Client
-
-    try:
-        return Client(scheduler, timeout=5)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise BadInput(
-            f"--scheduler {scheduler}: expected the address of a Dask scheduler that answers ({error})"
-        ) from None
+def _shared_batch(tasks: Sequence[Task], shared: tuple[Mapping[str, Sequence[Work]], EnergyTable]) -> dict[str, Rows]:
+    return batch(tasks, *shared)

@@ -16,9 +16,8 @@ from systolith.equality import Equality
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
 from systolith.network import IntegerNetwork
-from systolith.network.file import load_network
 from systolith.requests.verbs import VerifyRequest
-from systolith.steps.common import go_without, require_extra, stored_network
+from systolith.steps.common import go_without, require_cluster, require_extra
 from systolith.steps.compared import pictures_to_compare
 from systolith.steps.narrow import Narrow, narrow_accuracy
 from systolith.steps.values import hidden
@@ -98,9 +97,9 @@ def verify(request: VerifyRequest) -> VerifyReport:
         (True, 0)
     """
     require_extra("torch", "torch", "verify")
-    from systolith.frontends.verify import by_onnx, by_plan, by_reference, compare_pictures, least_psum_bits, prove
-    from systolith.importers.loading import load_any
+    from systolith.frontends.verify import least_psum_bits, prove
     from systolith.network.execute import plan
+    from systolith.steps.comparing import asked_of, compare_all, compare_elsewhere, pair_of
 
     if request.executor not in EXECUTORS:
         raise BadInput(f"--executor {request.executor!r}: expected one of {', '.join(EXECUTORS)}")
@@ -111,11 +110,12 @@ def verify(request: VerifyRequest) -> VerifyReport:
     if request.psum_bits is not None:
         # Lanes for every layer; they do not change a sum.
         spec = ArraySpec(*parse_size(request.array), 8, 8, request.psum_bits)
-    loaded = load_any(request.model)
-    run, lowered = loaded.run, loaded.lower()
     given = None if request.network is None else Path(request.network)
-    own = load_network(given) if given is not None else stored_network(request.model)[0]
-    integers = own or lowered.network
+    if request.scheduler is not None:
+        asked = asked_of(request.model, given, request.executor)
+        require_cluster(request.scheduler, "verify")
+    pair = pair_of(request.model, given)
+    integers, classes = pair.integers, pair.run.get("classes")
     shape = integers.values[integers.input.name].shape
     pixels, labels, pictures = pictures_to_compare(
         request.data, request.limit or SEEDED * (request.data is None), shape
@@ -125,20 +125,19 @@ def verify(request: VerifyRequest) -> VerifyReport:
         go_without("a network that names no class", {"--psum-bits": request.psum_bits})
     if labels is not None and int(labels.max()) >= integers.classes:
         raise BadInput(
-            f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({run.get('classes')})"
+            f"{pictures} has labels up to {labels.max()}, the network {integers.classes} classes ({classes})"
         )
-    proofs = tuple(prove(lowered, integers))
+    proofs = tuple(prove(pair.lowered, integers))
     begin = time.perf_counter()
     planned = plan(integers)
-    made = {
-        "fast": lambda: by_plan(planned),
-        "reference": lambda: by_reference(integers),
-        "onnx": lambda: by_onnx(integers),
-    }
-    compared = compare_pictures(
-        *(lowered, integers, made[request.executor](), pixels),
-        lambda done: request.progress("verifying", done, len(pixels)),
-    )
+
+    def progress(done: int) -> None:
+        request.progress("verifying", done, len(pixels))
+
+    if request.scheduler is not None:
+        compared = compare_elsewhere(asked, pixels, progress, request.scheduler)
+    else:
+        compared = compare_all(pair, planned, request.executor, pixels, progress)
     seconds = time.perf_counter() - begin
     codes = compared.equalities()[0]
     failed = next((e for e in [*proofs, *compared.equalities()] if not e.holds), None)
@@ -162,8 +161,8 @@ def verify(request: VerifyRequest) -> VerifyReport:
     return VerifyReport(
         holds=failed is None,
         verdict=verdict,
-        model=loaded.name,
-        network=f"{given}" if given else "in the model file" if own is not None else "lowered now",
+        model=pair.name,
+        network=pair.whence,
         executor=request.executor,
         pictures=pictures,
         images=compared.images,

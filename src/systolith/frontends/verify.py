@@ -84,6 +84,7 @@ class Compared:
     """Counts over all pictures so far.
 
     Attributes:
+        begin: the number of the first picture, where these are some of many.
         images: pictures compared.
         codes: name of the accumulator-to-code map to codes compared and codes that differ.
         logits: the same for the outputs, of a classifier the logits.
@@ -93,6 +94,7 @@ class Compared:
         wrong: the first codes that differ.
     """
 
+    begin: int = 0
     images: int = 0
     codes: dict[str, tuple[int, int]] = field(default_factory=dict)
     logits: tuple[int, int] = (0, 0)
@@ -175,6 +177,7 @@ def compare_pictures(
     executor: Executor,
     pixels: NDArray[np.uint8],
     progress: Callable[[int], None] = lambda done: None,
+    begin: int = 0,
 ) -> Compared:
     """Run both networks over the pictures and compare every activation code of every layer, and the logits.
 
@@ -184,13 +187,31 @@ def compare_pictures(
         executor: what runs it.
         pixels: uint8 (N, C, H, W).
         progress: told the number of pictures done, after each batch.
+        begin: the number of the first picture, a multiple of `BATCH`.
     """
-    total = Compared()
+    total = Compared(begin)
     for start in range(0, len(pixels), BATCH):
         batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH]))
         _compare_batch(lowered, network, batch, *executor(batch), total)
         progress(total.images)
     return total
+
+
+def add(total: Compared, following: Compared) -> None:
+    """Count the pictures that follow those of `total` into it: as if all had been compared at once."""
+    total.images += following.images
+    for name, counts in following.codes.items():
+        total.codes[name] = _sum(total.codes.get(name, (0, 0)), counts)
+    total.logits = _sum(total.logits, following.logits)
+    total.classes = _sum(total.classes, following.classes)
+    total.trained += following.trained
+    total.integer += following.integer
+    total.first = total.first or following.first
+    total.wrong += following.wrong[: MOST_WRONG - len(total.wrong)]
+
+
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 @torch.no_grad()
@@ -202,7 +223,7 @@ def _compare_batch(
     found: dict[str, Tensor],
     total: Compared,
 ) -> None:
-    start = total.images
+    start = total.begin + total.images
     by_tap: dict[str, list[str]] = {}
     for name, edge in lowered.edges.items():
         by_tap.setdefault(edge.tap, []).append(name)
@@ -254,11 +275,11 @@ def _compare_codes(
     if different and (left := MOST_WRONG - len(total.wrong)):
         for image, *at in unequal.nonzero()[:left].tolist():
             codes = (int(codes[(image, *at)]) for codes in (expected, found))
-            total.wrong.append(WrongCode(name, total.images + image, tuple(at), *codes))
+            total.wrong.append(WrongCode(name, total.begin + total.images + image, tuple(at), *codes))
     if different and not total.first:
         index = [int(i) for i in unequal.nonzero()[0]]
         values = int(expected[tuple(index)]), int(found[tuple(index)])
-        total.first = _located(network, name, batch, total.images, index, values)
+        total.first = _located(network, name, batch, total.begin + total.images, index, values)
 
 
 def _located(

@@ -27,6 +27,7 @@ from systolith.steps.common import (
     find_network,
     go_without,
     make_spec,
+    require_cluster,
     require_schedule,
     said_schedule,
     scheduled,
@@ -113,6 +114,8 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
         >>> report.clocks == report.predicted, report.words
         (True, 192)
     """
+    if request.scheduler is not None:
+        _require_alone(request, request.scheduler)
     if request.project is not None:
         return run_project(request)
     go_without("our core (no --project given)", {"--stimulus": request.stimulus})
@@ -157,13 +160,17 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
     run = Run(
         *(simulator, network, pixels, values, planned, request.jobs, core, kind, request.timeout),
         progress=request.progress,
+        sim=request.sim,
+        scheduler=request.scheduler,
     )
     begin = time.perf_counter()
-    cores = build_all(simulator, planned, request.jobs, core=core, waves=kind)
+    if request.scheduler is None:  # workers compile what they need
+        cores = build_all(simulator, planned, request.jobs, core=core, waves=kind)
+        request.progress(
+            f"{cores} core{'s' * (cores > 1)} compiled by {simulator.name} {simulator.version} "
+            f"in {time.perf_counter() - begin:.1f} s"
+        )
     built = time.perf_counter() - begin
-    request.progress(
-        f"{cores} core{'s' * (cores > 1)} compiled by {simulator.name} {simulator.version} in {built:.1f} s"
-    )
     begin = time.perf_counter()
     kept = atomic_folder(out, request.force) if out is not None else tempfile.TemporaryDirectory(prefix="systolith-")
     with kept as made:
@@ -172,6 +179,18 @@ def cosim(request: CosimRequest) -> CosimReport | StressReport | ProjectReport:
         why = [] if ran[-1].holds else explained(run, ran[-1], Path(made))
         _keep_waves(Path(made), out, waves)
     return _report(request, run, ran, found, {"build": round(built, 2), "run": round(seconds, 2)}, tuple(why), notes)
+
+
+def _require_alone(request: CosimRequest, scheduler: str) -> None:
+    """Raise `BadInput` unless the layers can run on the workers of a cluster, and there is one."""
+    here = {"--project": request.project, "--waves (or --diagram)": request.waves, "--out": request.out}
+    go_without("--scheduler runs layers elsewhere: it", here)
+    if request.layer == "all":
+        raise BadInput(
+            "--scheduler takes layers that stand alone, named with commas between: those of an inference (--layer all) "
+            "take what the ones before them gave"
+        )
+    require_cluster(scheduler, "cosim")
 
 
 def _writes(sim: str, waves: Path | None) -> str:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from systolith.flows.flow import Report, flow
 from systolith.formats import BadInput
-from systolith.hardware.subject import Subject, of_project
-from systolith.mutation.bench import Bench, prepare
+from systolith.hardware.judging import on_workers
+from systolith.hardware.subject import Subject, subject_of
 from systolith.mutation.listed import reason
 from systolith.mutation.mutants import OPERATORS, Mutant
 from systolith.mutation.run import FATES, Fate, Judged, judge_all, mutants_of
 from systolith.requests.verbs import MutateRequest
-from systolith.rtl.simulators import RTL, Simulator, find_simulator
-from systolith.steps.common import go_without, require_extra
+from systolith.rtl.simulators import find_simulator
+from systolith.steps.common import require_cluster, require_extra
 from systolith.steps.values import optional
-
-MODULES = ("mac_tile", "mac_row", "mac_array", "l0", "ofifo", "sfp", "sfp_lane", "walk", "taps")
-"""Of our core, those that are changed unless others are named: all but memories and wiring."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,12 @@ def mutate(request: MutateRequest) -> MutateReport:
     require_extra("pyslang", "rtl", "mutate")
     if request.jobs < 1:
         raise BadInput(f"--jobs {request.jobs}: expected at least 1")
+    if request.scheduler is not None and not request.list:
+        require_cluster(request.scheduler, "mutate")
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="systolith-mutate-") as made:
-        subject = _of_core(request) if request.project is None else of_project(request, Path(made))
+        # On a cluster it is the workers that prove and judge.
+        subject = subject_of(replace(request, proofs=request.proofs and not request.scheduler), Path(made))
         every = _chosen(mutants_of(subject.folder, _files(subject, request.modules)), request.limit)
         if request.list:
             return MutateReport(
@@ -111,8 +110,11 @@ def mutate(request: MutateRequest) -> MutateReport:
         simulator = find_simulator(request.sim or subject.simulator)
         (Path(made) / "bench").mkdir()
         bench, vectors = subject.prepare(simulator, Path(made) / "bench")
-        key = repr((simulator, request.proofs, request.timeout, vectors))
+        key = repr((simulator, request.proofs, float(request.timeout), vectors))  # as the command line has it
         log = None if request.out is None else Path(request.out) / "fates.jsonl"
+        elsewhere = None
+        if request.scheduler is not None:
+            elsewhere = on_workers(request, subject, simulator, vectors, request.scheduler)
 
         def progress(done: int) -> None:
             request.progress("mutants", done, len(every))
@@ -120,7 +122,8 @@ def mutate(request: MutateRequest) -> MutateReport:
         def first() -> None:
             bench.require(subject.folder)
 
-        found = judge_all(every, subject.folder, bench.judge, log, key, request.jobs, progress, first)
+        how = log, key, request.jobs, progress, first, elsewhere
+        found = judge_all(every, subject.folder, bench.judge, *how)
     judged = found if request.project is not None else tuple(_with_reason(one) for one in found)
     seconds = round(time.perf_counter() - begin, 1)
     survivors = _those(judged, "survived")
@@ -140,23 +143,6 @@ def mutate(request: MutateRequest) -> MutateReport:
         equivalents=_those(judged, "equivalent"),
         seconds=seconds,
     )
-
-
-def _of_core(request: MutateRequest) -> Subject:
-    """Our core, or a changed copy of it, and layers on our testbench."""
-    go_without("without --project, mutate", {"--stimulus": request.stimulus, "--layer": request.layer})
-    core = RTL / "core" if request.core is None else Path(request.core)
-    if not (core / "core.sv").is_file():
-        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
-
-    def prepared(simulator: Simulator, folder: Path) -> tuple[Bench, str]:
-        bench = prepare(simulator, folder, core, request.proofs, request.timeout)
-        files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
-        vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-        return bench, repr(((RTL / "testbench.sv").read_text(), vectors))
-
-    there = tuple(sorted(path.name for path in core.glob("*.sv")))
-    return Subject(core, there, tuple(f"{name}.sv" for name in MODULES), "icarus", prepared)
 
 
 def _files(subject: Subject, modules: str | None) -> list[str]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from systolith.cluster import in_order
 from systolith.flows.flow import Report
 from systolith.formats import BadInput
 from systolith.requests.verbs import CosimRequest
-from systolith.rtl.layer import explain, parameters, run_on, shared
-from systolith.rtl.simulators import find_simulator
-from systolith.rtl.stress import trials
+from systolith.rtl.layer import Outcome, explain, parameters, run_on, shared
+from systolith.rtl.simulators import Simulator, find_simulator
+from systolith.rtl.stress import Trial, trials
+from systolith.rtl.worker import bench_of, run_trial
 from systolith.steps.common import go_without, make_spec
 
 
@@ -55,10 +59,13 @@ def run_stress(request: CosimRequest, core: Path | None) -> StressReport:
     one_core = shared(parameters(trial.result.mapping, trial.schedule) for trial in every)
     words = times = ran = 0
     holds, why = True, []
-    with tempfile.TemporaryDirectory(prefix="systolith-cosim-") as folder:
-        for trial in every:
-            how = trial.schedule, trial.requantize, 4, None, core, one_core
-            found = run_on(simulator, trial.result, Path(folder), *how, timeout=request.timeout)
+    # In their order, so that the first that differs is the same however many run at a time.
+    way = _here(request, simulator, core, every, one_core)
+    if request.scheduler is not None:
+        bench = bench_of(request.sim, simulator, core, request.timeout)
+        way = in_order(run_trial, every, (bench, one_core), request.scheduler)
+    with closing(way) as outcomes:
+        for trial, found in outcomes:
             ran += 1
             words += found.psums[1] + 3 * found.outputs[1]
             times += found.timestamps
@@ -84,3 +91,12 @@ def run_stress(request: CosimRequest, core: Path | None) -> StressReport:
         why=tuple(why),
         layer=None if holds else shape,
     )
+
+
+def _here(
+    request: CosimRequest, simulator: Simulator, core: Path | None, every: Sequence[Trial], one_core: dict[str, int]
+) -> Generator[tuple[Trial, Outcome], None, None]:
+    with tempfile.TemporaryDirectory(prefix="systolith-cosim-") as folder:
+        for trial in every:
+            how = trial.schedule, trial.requantize, 4, None, core, one_core
+            yield trial, run_on(simulator, trial.result, Path(folder), *how, timeout=request.timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from systolith.formats import BadInput
 from systolith.hardware.testbenches import trials_of
-from systolith.mutation.bench import limited
+from systolith.mutation.bench import Bench, limited, prepare
 from systolith.mutation.mutants import Mutant
 from systolith.mutation.proof import Prover, prover
 from systolith.mutation.run import Fate
@@ -19,10 +20,12 @@ from systolith.projects.failures import Outcome
 from systolith.projects.project import Project, read_project
 from systolith.projects.running import NOT_COPIED, Trial, Workshop, require_small, run_trials
 from systolith.requests.verbs import CosimRequest, MutateRequest
-from systolith.rtl.simulators import Simulator
+from systolith.rtl.simulators import RTL, Simulator
 from systolith.steps.common import go_without
 from systolith.synthesis.yosys import Source
 
+MODULES = ("mac_tile", "mac_row", "mac_array", "l0", "ofifo", "sfp", "sfp_lane", "walk", "taps")
+"""Of our core, those that are changed unless others are named: all but memories and wiring."""
 SUGGESTED = "corner,random:3"
 """The made-up layers that survivors are tried with."""
 _UNCOMPILED = ("compile", "construct")
@@ -31,8 +34,8 @@ _UNCOMPILED = ("compile", "construct")
 class Judging(Protocol):
     """What judges mutants."""
 
-    def require(self, core: Path) -> None:
-        """Raise `BadInput` where the sources as they are do not pass."""
+    def require(self, core: Path, quick: bool = False) -> None:
+        """Raise `BadInput` where the sources as they are do not pass; `quick` asks for no more than a first layer."""
 
     def judge(self, mutant: Mutant, core: Path) -> Fate:
         """What becomes of a mutant, the changed sources in the folder `core`."""
@@ -54,6 +57,32 @@ class Subject:
     usual: tuple[str, ...]
     simulator: str
     prepare: Callable[[Simulator, Path], tuple[Judging, str]]
+
+
+def subject_of(request: MutateRequest, folder: Path) -> Subject:
+    """Our core, or the project's design, as `of_project`.
+
+    Raises:
+        BadInput: no such core, or as of `of_project`.
+    """
+    return _of_core(request) if request.project is None else of_project(request, folder)
+
+
+def _of_core(request: MutateRequest) -> Subject:
+    """Our core, or a changed copy of it, and layers on our testbench."""
+    go_without("without --project, mutate", {"--stimulus": request.stimulus, "--layer": request.layer})
+    core = RTL / "core" if request.core is None else Path(request.core)
+    if not (core / "core.sv").is_file():
+        raise BadInput(f"--core {core}: expected a folder with core.sv and the modules below it")
+
+    def prepared(simulator: Simulator, folder: Path) -> tuple[Bench, str]:
+        bench = prepare(simulator, folder, core, request.proofs, request.timeout)
+        files = sorted(path for written in bench.cores for place, _ in written.layers for path in place.iterdir())
+        vectors = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+        return bench, repr(((RTL / "testbench.sv").read_text(), vectors))
+
+    there = tuple(sorted(path.name for path in core.glob("*.sv")))
+    return Subject(core, there, tuple(f"{name}.sv" for name in MODULES), "icarus", prepared)
 
 
 def of_project(request: MutateRequest, folder: Path) -> Subject:
@@ -106,8 +135,8 @@ class ProjectBench:
     prover: Prover | None
     others: tuple[Trial, ...]
 
-    def require(self, core: Path) -> None:
-        for outcome in self._outcomes(core, self.trials, "as it is"):
+    def require(self, core: Path, quick: bool = False) -> None:
+        for outcome in self._outcomes(core, self.trials[: 1 if quick else None], "as it is"):
             if not outcome.passed:
                 raise BadInput(
                     f"{self.project.file}: {outcome.name} does not pass without any change: {outcome.said}; "

@@ -6,8 +6,9 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Judged:
 
 Judge = Callable[[Mutant, Path], Fate]
 """Called in threads with a mutant and a folder with the changed sources, which is removed afterwards."""
+Fates = Generator[tuple[Mutant, Fate], None, None]
+"""Each mutant with its fate, as soon as it is known."""
 
 
 def mutants_of(core: Path, names: Iterable[str]) -> tuple[Mutant, ...]:
@@ -73,6 +76,7 @@ def judge_all(
     jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
     first: Callable[[], None] = lambda: None,
+    elsewhere: Callable[[Sequence[Mutant]], Fates] | None = None,
 ) -> tuple[Judged, ...]:
     """The fate of each mutant, in their order.
 
@@ -85,30 +89,37 @@ def judge_all(
         jobs: mutants at a time.
         progress: called with how many are judged.
         first: called before the first is judged, if any is left to judge.
+        elsewhere: judges them instead of `judge`, such as the workers of a cluster.
 
     Raises:
         BadInput: the log is of other sources or another key, or what `judge` raises.
     """
-    known = {} if log is None else _read(log, _digest(core, key))
+    known = {} if log is None else _read(log, digest(core, key))
     waiting = [mutant for mutant in every if mutant.name not in known]
     progress(len(every) - len(waiting))
     if waiting:
         first()
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        running = {pool.submit(_one, mutant, core, judge): mutant for mutant in waiting}
-        for future in as_completed(running):
-            mutant, fate = running[future], future.result()
+    with closing(elsewhere(waiting) if elsewhere is not None else _in_threads(waiting, core, judge, jobs)) as fates:
+        for mutant, fate in fates:
             known[mutant.name] = fate
             if log is not None:
                 _append(log, {"mutant": mutant.name, "outcome": fate.outcome, "why": fate.why})
             progress(sum(m.name in known for m in every))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return tuple(Judged(mutant, known[mutant.name]) for mutant in every)
 
 
-def _one(mutant: Mutant, core: Path, judge: Judge) -> Fate:
+def _in_threads(waiting: Sequence[Mutant], core: Path, judge: Judge, jobs: int) -> Fates:
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        running = {pool.submit(fate_of, mutant, core, judge): mutant for mutant in waiting}
+        for future in as_completed(running):
+            yield running[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def fate_of(mutant: Mutant, core: Path, judge: Judge) -> Fate:
+    """What becomes of one mutant of the sources in `core`, in a changed copy of them."""
     with tempfile.TemporaryDirectory(prefix="systolith-mutant-") as made:
         changed = Path(made) / "core"
         shutil.copytree(core, changed)
@@ -117,17 +128,17 @@ def _one(mutant: Mutant, core: Path, judge: Judge) -> Fate:
         return judge(mutant, changed)
 
 
-def _digest(core: Path, key: str) -> str:
-    """What the fates depend on."""
+def digest(core: Path, key: str) -> str:
+    """What fates depend on: the sources in the folder `core`, and `key`."""
     found = (p for p in core.rglob("*") if p.suffix in RTL_SUFFIXES and p.is_file())
     files = sorted((p.relative_to(core).as_posix(), p.read_bytes()) for p in found)
     return hashlib.sha256(repr((key, files)).encode()).hexdigest()
 
 
-def _read(log: Path, digest: str) -> dict[str, Fate]:
+def _read(log: Path, digest_now: str) -> dict[str, Fate]:
     """The fates in a log; a new one is begun. A last line that was cut off is not there."""
     if not log.is_file():
-        _append(log, {"mutants of": digest})
+        _append(log, {"mutants of": digest_now})
         return {}
     try:
         *lines, rest = log.read_text().split("\n")
@@ -136,7 +147,7 @@ def _read(log: Path, digest: str) -> dict[str, Fate]:
         found = head["mutants of"]
     except (OSError, ValueError, KeyError, TypeError):
         raise BadInput(f"{log}: expected the fates of mutants, a JSON object a line, found something else") from None
-    if found != digest:
+    if found != digest_now:
         raise BadInput(f"{log}: holds the fates of other sources or another testbench; take another folder")
     if rest:
         log.write_text("".join(f"{line}\n" for line in lines))

@@ -16,6 +16,7 @@ from systolith.requests.shared import (
     OUTPUT,
     PROJECT,
     RUNNING,
+    SCHEDULER,
     Array,
     Forcing,
     MaybeModel,
@@ -66,6 +67,7 @@ class CosimRequest(Array, OnePicture, Streaming, Forcing, Request):
     out: Annotated[Path | None, Option("Keep the vectors and what the core dumped in this folder.", OUTPUT)] = None
     timeout: Annotated[float, Option("Seconds that a simulation may take.", RUNNING)] = 900
     jobs: Annotated[int, Option("Compilers and simulators at a time.", RUNNING)] = 2
+    scheduler: Annotated[str | None, SCHEDULER] = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class MutateRequest(Request):
     timeout: Annotated[float, Option("Seconds that a layer may take; what takes longer is killed.", RUNNING)] = 30
     jobs: Annotated[int, Option("Mutants at a time.", RUNNING)] = 2
     out: Annotated[Path | None, Option("Keep each mutant's fate in this folder, and go on from there.", OUTPUT)] = None
+    scheduler: Annotated[str | None, SCHEDULER] = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ MOST_FILES = 20_000
 
 FROM_DATA = Option("A data set (folder or hub name) to take the picture from.", PICTURE)
 DATA_SET = Option("A data set: a folder or a hub name.", PICTURE)
+SCHEDULER = Option("Run on the workers of the Dask cluster at this address, such as tcp://host:8786.", RUNNING)
 Limit = Annotated[int, Option("Only the first so many pictures (0: all).", PICTURE, least=0)]
 VectorLayout = Annotated[
     str, Option("Format of the vector files: a name (systolith layout show) or a .toml file.", OUTPUT)

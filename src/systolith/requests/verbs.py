@@ -29,6 +29,7 @@ from systolith.requests.shared import (
     OUTPUT,
     PICTURE,
     RUNNING,
+    SCHEDULER,
     STIMULUS,
     AnyModel,
     Array,
@@ -147,6 +148,7 @@ class VerifyRequest(Size, Request):
     psum_bits: Annotated[
         int | None, Option("Also say what accumulators of so many bits would do to accuracy.", ARRAY)
     ] = None
+    scheduler: Annotated[str | None, SCHEDULER] = None
 
 
 @dataclass(frozen=True)
@@ -351,9 +353,7 @@ class ExploreRequest(Request):
         Path, Option("The folder of the results; what is there already is not worked out again.", OUTPUT)
     ] = Path("build/explore")
     jobs: Annotated[int | None, Option("Processes. [default: one a core]", RUNNING, least=1)] = None
-    scheduler: Annotated[str | None, Option("A Dask cluster's address instead, such as tcp://host:8786.", RUNNING)] = (
-        None
-    )
+    scheduler: Annotated[str | None, SCHEDULER] = None
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,9 @@ def build(
     cache = cache or _cache()
     core = core or RTL / "core"
     waves = waves if simulator.name == "verilator" else ""  # Icarus decides when it runs
-    # All that can come into it: what the core includes too, and how it is compiled.
-    parts = sorted(path for path in core.iterdir() if path.suffix in _PARTS)
-    files = [RTL / "testbench.sv", Path(__file__), *parts]
+    parts = _parts(core)
     with _writing(cache):
-        place = cache / _key(simulator, sorted(parameters.items()), waves, [(p.name, p.read_bytes()) for p in files])
+        place = cache / _key(simulator, sorted(parameters.items()), waves, _contents(parts))
         with _once(place):
             if not (place / "model").is_file():
                 with atomic_folder(place, force=True) as temporary:
@@ -88,6 +86,20 @@ def build(
                     compile_design(simulator, own, temporary, waves, cache)
                     shutil.rmtree(temporary / "core")
     return place / "model"
+
+
+def fingerprint(core: Path | None = None) -> str:
+    """What tells a core, in the folder `core` or ours, from another one: all that its program is made of."""
+    return _key(_contents(_parts(core or RTL / "core")))
+
+
+def _parts(core: Path) -> list[Path]:
+    return sorted(path for path in core.iterdir() if path.suffix in _PARTS)
+
+
+def _contents(parts: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """All that can come into a program: what the core includes too, and how it is compiled."""
+    return [(path.name, path.read_bytes()) for path in (RTL / "testbench.sv", Path(__file__), *parts)]
 
 
 def _cache() -> Path:

@@ -64,6 +64,19 @@ def find_simulator(name: str = "auto") -> Simulator:
     raise BadInput(f"{'; '.join(problems)}: {_INSTALL}")
 
 
+def same_simulator(name: str, expected: Simulator) -> Simulator:
+    """That of another machine, here: what `name` found there.
+
+    Raises:
+        BadInput: it is missing, or of another version.
+    """
+    found = find_simulator(expected.name if name == "auto" else name)
+    if (found.name, found.version) != (expected.name, expected.version):
+        wanted = f"{expected.name} {expected.version} as where the run was begun"
+        raise BadInput(f"{found.command} is {found.name} {found.version}, expected {wanted}")
+    return found
+
+
 def _icarus_at(command: str | None) -> Simulator | str:
     if command is None or not Path(command).is_file():
         return f"{command} does not exist" if command else "Icarus Verilog is not installed"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from systolith.array import ArraySpec, Mapping
 from systolith.array.spec import parse_size
+from systolith.cluster import connect
 from systolith.exports.arrays import read_arrays
 from systolith.formats import BadInput
 from systolith.network import Conv, IntegerNetwork
@@ -33,6 +34,12 @@ def require_extra(module: str, extra: str, verb: str) -> None:
     """Raise `BadInput` with the line to type if `module` is not installed."""
     if importlib.util.find_spec(module) is None:
         raise BadInput(f"`{verb}` needs {module}, which is not installed: pip install 'systolith[{extra}]'")
+
+
+def require_cluster(scheduler: str, verb: str) -> None:
+    """Raise `BadInput` if there is no such cluster to run on: before anything else takes its time."""
+    require_extra("distributed", "cluster", f"{verb} on a cluster")
+    connect(scheduler).close()
 
 
 def go_without(owner: str, options: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.array import run_mapped
+from systolith.cluster import spread
 from systolith.network import IntegerNetwork
 from systolith.requests.option import Progress
 from systolith.rtl.layer import explain, layout
 from systolith.rtl.network import Planned, Ran, run_network, run_one
 from systolith.rtl.simulators import Simulator
+from systolith.rtl.worker import bench_of, run_planned
 from systolith.steps.common import as_conv
 from systolith.verdict.judge import judge
 from systolith.verdict.words import How
@@ -27,7 +30,10 @@ _MOST_JUDGED = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What is to be run, and how; `values` are what the network's own nodes make of the picture."""
+    """What is to be run, and how; `values` are what the network's own nodes make of the picture.
+
+    With a `scheduler` layers that stand alone run on that cluster, in the simulator that `sim` finds there.
+    """
 
     simulator: Simulator
     network: IntegerNetwork
@@ -39,6 +45,8 @@ class Run:
     waves: str
     timeout: float
     progress: Progress
+    sim: str = "auto"
+    scheduler: str | None = None
 
 
 def act_of(run: Run, planned: Planned) -> NDArray[np.integer]:
@@ -58,7 +66,10 @@ def run_all(run: Run, folder: Path, keep: bool, whole: bool) -> tuple[list[Ran],
         run.progress("clocks", sum(r.planned.choice.clocks for r in ran), total)
 
     if not whole:
-        _run_alone(run, folder, keep, ended)
+        if run.scheduler is None:
+            _run_alone(run, folder, keep, ended)
+        else:
+            _run_on_workers(run, run.scheduler, ended)
         # The one that differs stands last: it is what is explained.
         return sorted(ran, key=lambda one: (not one.holds, run.planned.index(one.planned))), None
     inference = run_network(
@@ -90,6 +101,14 @@ def _run_alone(run: Run, folder: Path, keep: bool, ended: Callable[[Ran], None])
     with ThreadPoolExecutor(run.jobs) as pool:
         for future in as_completed([pool.submit(one, planned) for planned in run.planned]):
             ended(future.result())
+
+
+def _run_on_workers(run: Run, scheduler: str, ended: Callable[[Ran], None]) -> None:
+    bench = bench_of(run.sim, run.simulator, run.core, run.timeout)
+    layers = ((planned, act_of(run, planned)) for planned in run.planned)
+    with closing(spread(run_planned, layers, bench, scheduler)) as found:
+        for (planned, act), (outcome, seconds) in found:
+            ended(Ran(planned, act, outcome, None, seconds))
 
 
 def explained(run: Run, ran: Ran, folder: Path) -> list[str]:
