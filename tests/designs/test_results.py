@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from systolith.designs.energy import read_table
 from systolith.designs.point import evaluate
-from systolith.designs.results import SHARDS, keep, kept, name_of, pareto, summed
+from systolith.designs.results import SHARDS, keep, kept, lines_of, name_of, pareto, summed
 from systolith.designs.space import space_of
 from systolith.designs.work import Work
 from systolith.formats import BadInput
@@ -79,9 +79,10 @@ def test_a_points_name_is_of_all_that_its_rows_depend_on() -> None:
 
 
 def test_shards_are_read_back_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    keep(tmp_path, {"a": [{"clocks": 1}], "b": [{"clocks": 2}]})
-    keep(tmp_path, {"c": [{"clocks": 3}]})
-    assert kept(tmp_path, ["a", "c", "d"]) == {"a": [{"clocks": 1}], "c": [{"clocks": 3}]}
+    rows = {name: [{"fits": True, "clocks": n}, {"fits": False, "misfit": "x"}] for n, name in enumerate("abc")}
+    keep(tmp_path, lines_of({name: rows[name] for name in "ab"}))
+    keep(tmp_path, lines_of({"c": rows["c"]}))
+    assert kept(tmp_path, ["a", "c", "d"]) == {"a": rows["a"], "c": rows["c"]}
     shard = next((tmp_path / SHARDS).glob("*.jsonl"))
     shard.write_text(shard.read_text()[:-5])
     with pytest.raises(BadInput, match=str(shard)):

@@ -1,7 +1,8 @@
 """Points as independent tasks: on this machine's processors, or on a Dask cluster; each result is kept once.
 
-Batches are as large as a fifth of a second's work: handing them over costs a percent or two of it, and at the end no
-worker waits long for another. A worker that dies loses the batches that it had: they are done again, by others.
+Batches are as large as a fifth of a second's work, half a second's on a cluster: handing them over costs some percent
+of it, and at the end no worker waits long for another. A worker that dies loses the batches that it had: they are done
+again, by others.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from pathlib import Path
 from systolith.cluster import spread
 from systolith.designs.energy import EnergyTable
 from systolith.designs.point import evaluate
-from systolith.designs.results import Rows, keep
+from systolith.designs.results import Rows, keep, lines_of, rows_of
 from systolith.designs.space import Point
 from systolith.designs.work import Work
 from systolith.formats import BadInput
 
 Task = tuple[str, Point]
 """A point's name, and the point."""
-_SECONDS = 0.2  # of work in a batch
-_TRIED = 8  # points that are timed first
+_SECONDS = 0.2  # of work in a batch,
+_THERE = 0.5  # of one that goes over the network
+_TRIED = 4  # points that are timed first
 _TRIES = 3  # of a batch whose worker died
 
 
-def batch(tasks: Sequence[Task], works: Mapping[str, Sequence[Work]], table: EnergyTable) -> dict[str, Rows]:
-    """The rows of some points, by name. What a worker does."""
-    return {name: evaluate(point, works[point.model], table) for name, point in tasks}
+def batch(tasks: Sequence[Task], works: Mapping[str, Sequence[Work]], table: EnergyTable) -> str:
+    """The rows of some points, as lines. What a worker does."""
+    return lines_of({name: evaluate(point, works[point.model], table) for name, point in tasks})
 
 
 def run_all(
@@ -60,37 +62,38 @@ def run_all(
     """
     begun = time.perf_counter()
     first = list(tasks[:_TRIED])
-    known = batch(first, works, table)
-    keep(folder, known)
+    lines = batch(first, works, table)
+    keep(folder, lines)
+    known = dict(rows_of(lines))
     each = (time.perf_counter() - begun) / max(1, len(first))
     rest = tasks[len(first) :]
     estimate(each * len(rest) / (1 if scheduler else jobs))
     progress(len(first))
-    size = max(1, int(_SECONDS / max(each, 1e-6)))
+    size = max(1, int((_THERE if scheduler else _SECONDS) / max(each, 1e-6)))
     batches = [rest[at : at + size] for at in range(0, len(rest), size)]
     if scheduler is not None:
         found_there = spread(_shared_batch, batches, (works, table), scheduler)
-        ways: Iterator[dict[str, Rows]] = (found for _, found in found_there)
+        ways: Iterator[str] = (lines for _, lines in found_there)
     elif jobs > 1 and len(batches) > 1:
         ways = _in_processes(batches, works, table, jobs)
     else:
         ways = (batch(tasks, works, table) for tasks in batches)
-    for found in ways:
-        keep(folder, found)
-        known |= found
+    for lines in ways:
+        keep(folder, lines)
+        known.update(rows_of(lines))
         progress(len(known))
     return known
 
 
 def _in_processes(
     batches: Sequence[Sequence[Task]], works: Mapping[str, Sequence[Work]], table: EnergyTable, jobs: int
-) -> Iterator[dict[str, Rows]]:
+) -> Iterator[str]:
     left, deaths = list(batches), 0
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     while left:
         pool = ProcessPoolExecutor(jobs, mp_context=context)
-        waiting: dict[Future[dict[str, Rows]], Sequence[Task]] = {}
+        waiting: dict[Future[str], Sequence[Task]] = {}
         try:
             waiting = {pool.submit(batch, tasks, works, table): tasks for tasks in left}
             while waiting:
@@ -108,5 +111,5 @@ def _in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-def _shared_batch(tasks: Sequence[Task], shared: tuple[Mapping[str, Sequence[Work]], EnergyTable]) -> dict[str, Rows]:
+def _shared_batch(tasks: Sequence[Task], shared: tuple[Mapping[str, Sequence[Work]], EnergyTable]) -> str:
     return batch(tasks, *shared)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from systolith.array import ArraySpec
 from systolith.array.overflow import Adding
@@ -42,7 +41,7 @@ def addings(point: Point, works: Sequence[Work], rows: Rows) -> dict[str, Adding
             continue
         way = WAYS[row["schedule"]]
         stationary, simd = way.dataflow == "os", array.simd_of(work.conv(act.bits, weight.bits))
-        lanes = {"rows": 1 if stationary else array.rows, "cols": array.cols if work.groups > 1 else 1}
-        spec = replace(plain, **lanes, act_bits=simd * act.bits, simd=simd, dataflow=way.dataflow)
+        size = 1 if stationary else array.rows, array.cols if work.groups > 1 else 1
+        spec = ArraySpec(*size, simd * act.bits, weight.bits, bits, way.dataflow, array.overflow, simd)
         found[work.name] = Adding(spec, way.packed, int(row["chunks"].split("x")[1]))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from systolith.designs.work import Work
 from systolith.formats import BadInput
 from systolith.store import atomic_file
 
-RULES = 3
+RULES = 4
 """Grows by one when a formula changes: rows of before are then worked out anew."""
 SHARDS = "points"
 Rows = list[dict[str, Any]]
@@ -56,9 +56,27 @@ def name_of(point: Point, works: Sequence[Work], table: EnergyTable) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def keep(folder: Path, found: Mapping[str, Rows]) -> None:
+def lines_of(found: Mapping[str, Rows]) -> str:
+    """The rows of some points as lines of JSON: names of columns once a point, but for a layer that does not fit."""
+    lines = []
+    for name, rows in found.items():
+        columns = list(next((row for row in rows if row["fits"]), {}))
+        said = [list(row.values()) if row["fits"] else row for row in rows]
+        lines.append(json.dumps({"point": name, "columns": columns, "rows": said}, separators=(",", ":")) + "\n")
+    return "".join(lines)
+
+
+def rows_of(lines: str) -> Iterator[tuple[str, Rows]]:
+    """The points of such lines, and their rows."""
+    for line in lines.splitlines():
+        one = json.loads(line)
+        columns = one["columns"]
+        rows = [row if isinstance(row, dict) else dict(zip(columns, row, strict=True)) for row in one["rows"]]
+        yield one["point"], rows
+
+
+def keep(folder: Path, lines: str) -> None:
     """Write the rows of some points as a shard of `folder`."""
-    lines = "".join(json.dumps({"point": name, "rows": rows}) + "\n" for name, rows in found.items())
     shards = folder / SHARDS
     shards.mkdir(parents=True, exist_ok=True)
     with atomic_file(shards / f"{hashlib.sha256(lines.encode()).hexdigest()[:32]}.jsonl") as path:
@@ -73,10 +91,7 @@ def kept(folder: Path, wanted: Iterable[str]) -> dict[str, Rows]:
         return found
     for shard in sorted((folder / SHARDS).glob("*.jsonl")):
         try:
-            for line in shard.read_text().splitlines():
-                one = json.loads(line)
-                if one["point"] in names:
-                    found[one["point"]] = one["rows"]
+            found |= {name: rows for name, rows in rows_of(shard.read_text()) if name in names}
         except (OSError, ValueError, KeyError, TypeError):
             raise BadInput(f"{shard}: expected rows of points, a JSON object a line, found something else") from None
     return found
