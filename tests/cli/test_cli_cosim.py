@@ -13,7 +13,7 @@ import pytest
 
 from cli.calling import NO_TORCH, call, one_object, refuse
 from conftest import Find
-from systolith.rtl.simulators import RTL, SIMULATORS
+from systolith.rtl.simulators import RTL
 
 LAYERS = [f"features.{n}" for n in (0, 3, 7, 10, 14, 17, 20, 24, 27, 29, 33, 36, 39)]
 
@@ -33,7 +33,7 @@ def refused(result: subprocess.CompletedProcess[str], said: str) -> None:
     assert said in result.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", SIMULATORS)
+@pytest.mark.parametrize("name", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
 def test_the_squeezed_layer(name: str, cosim: Any, simulator: Find) -> None:
     simulator(name)
     facts = one_object(cosim("--sim", name, "--json", torch=False))
@@ -77,7 +77,7 @@ def test_every_way_to_run_a_layer(cosim: Any, icarus: object) -> None:
         assert facts["clocks"] == clocks
 
 
-@pytest.mark.parametrize("array", ["4x4", "16x16", "8x16"])
+@pytest.mark.parametrize("array", ["4x4", pytest.param("16x16", marks=pytest.mark.slow), "8x16"])
 def test_other_arrays(array: str, cosim: Any, simulator: Find) -> None:
     """The squeezed layer, and one of 256 input channels on a core of the same lanes."""
     simulator("verilator")

@@ -19,6 +19,7 @@ from projects.styles import STYLES, write
 from systolith.cli.main import app
 from systolith.flows.flow import SCHEMA, Report
 from systolith.models import vgg
+from systolith.mutation import bench
 from systolith.requests import verbs
 from systolith.requests.option import options_of
 from systolith.store import ASSETS
@@ -162,6 +163,8 @@ def test_the_json_of_a_command_is_the_report_of_its_flow(
 ) -> None:
     if case == "train":
         monkeypatch.setattr(vgg, "_PLAN", PLAN)
+    if case == "mutate":  # the layers of one of nine cores
+        monkeypatch.setattr(bench, "CORES", {"plain": bench.CORES["plain"]})
     if case.startswith(("cosim", "project", "mutate")):
         simulator("icarus")
     module, name = flow_of(case)

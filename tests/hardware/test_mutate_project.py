@@ -69,6 +69,7 @@ def _started(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 def test_a_testbench_judges_the_mutants_of_its_design(course: Path, icarus: Simulator) -> None:
     result = call("mutate", "--project", course, "--limit", "14", "--json")
     value = json.loads(result.stdout)

@@ -41,7 +41,11 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
+FEW = ("course", "no header")
+"""Of them those that are asked in `make test`; all, and every other single change, in `make test-slow`."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one not in FEW)) for one in ASKED])
 def test_the_change_back_is_named(name: str, tmp_path: Path, simulator: Find) -> None:
     found = {one.wrong: one for one in answers(name, tmp_path, simulator("icarus"), tuple(ASKED[name]))}
     assert set(found) == set(ASKED[name])

@@ -51,7 +51,7 @@ def test_a_bug_in_the_copy_is_found_and_no_layout_excuses_it(tmp_path: Path, sim
     assert report.hints == ()
 
 
-@pytest.mark.parametrize("sim", SIMULATORS)
+@pytest.mark.parametrize("sim", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
 def test_the_cocotb_test_of_the_start_passes_and_sees_a_wrong_word(
     sim: str, tmp_path: Path, simulator: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:

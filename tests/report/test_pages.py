@@ -28,6 +28,7 @@ from systolith.flows.vectors import vectors
 from systolith.flows.verify import verify
 from systolith.hardware.cosim import cosim
 from systolith.hardware.mutate import mutate
+from systolith.mutation import bench
 from systolith.network import Conv
 from systolith.report.html.arrays import animation, timing, worked
 from systolith.report.html.page import page, write_page
@@ -61,6 +62,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory, simulator: Find) -> dict[s
         for number in range(count):
             shutil.copy(ASSETS / "cat.png", folder / "pictures" / split / name / f"{number}.png")
     pictures = str(folder / "pictures")
+    with pytest.MonkeyPatch.context() as patch:  # the layers of one of nine cores
+        patch.setattr(bench, "CORES", {"plain": bench.CORES["plain"]})
+        mutated = mutate(modules="ofifo", limit=2, proofs=False)
     return {
         "run": run(out=folder / "run"),
         "verify": verify(limit=2),
@@ -68,7 +72,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, simulator: Find) -> dict[s
         "grade": grade(folder / "bundle", faults=400),
         "simulate": simulate(layer="features.24,features.27"),
         "cosim": cosim(layer="features.27", sim="icarus"),
-        "mutate": mutate(modules="ofifo", limit=2, proofs=False),
+        "mutate": mutated,
         "evaluate": evaluate("vgg16-w4a4-s8", data=pictures),
         "train": train("smoke", pictures, folder / "trained", holdout=0, changes=["epochs=3", "batch=8"]),
         "explore": explore(axis=["rows=4..12..4", "cols=4..12..4"], top=3, out=folder / "explored", jobs=1),

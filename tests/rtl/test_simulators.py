@@ -52,6 +52,7 @@ def test_a_core_is_compiled_once_by_however_many(icarus: Simulator, tmp_path: Pa
     assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
 
 
+@pytest.mark.slow
 def test_verilators_own_part_is_compiled_once(simulator: Find, models: Path) -> None:
     first, second = (compiling.build(simulator("verilator"), {"ROWS": rows, "COLS": 1}, models) for rows in (1, 2))
     assert first != second
