@@ -56,7 +56,7 @@ def test_an_example_does_what_it_says(tmp_path: Path, script: str, said: str) ->
     assert re.search(said, result.stdout), result.stdout
 
 
-LONG = ("docs/loop.md", "docs/mutate.md", "docs/synth.md")
+LONG = ("docs/bring-checkpoint.md", "docs/loop.md", "docs/mutate.md", "docs/synth.md")
 """Pages whose commands take minutes."""
 
 

@@ -16,13 +16,13 @@ from systolith.hardware.cosim import cosim
 from systolith.hardware.project import project_check, project_new, project_start
 from systolith.projects.bus import cocotb_runner
 from systolith.projects.testbench import read_testbench
-from systolith.rtl.simulators import SIMULATORS
 
+BOTH = ["icarus", pytest.param("verilator", marks=pytest.mark.slow)]
 # Of a processing element, and what it is not.
 PRODUCT, SUM = "* PRODUCT'($signed(factor", "+ PRODUCT'($signed(factor"
 
 
-@pytest.mark.parametrize("sim", SIMULATORS)
+@pytest.mark.parametrize("sim", BOTH)
 def test_a_start_passes_with_layers_of_a_network_and_made_up_ones(sim: str, tmp_path: Path, simulator: Find) -> None:
     simulator(sim)
     assert project_start(tmp_path / "mine").holds
@@ -51,7 +51,7 @@ def test_a_bug_in_the_copy_is_found_and_no_layout_excuses_it(tmp_path: Path, sim
     assert report.hints == ()
 
 
-@pytest.mark.parametrize("sim", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sim", BOTH)
 def test_the_cocotb_test_of_the_start_passes_and_sees_a_wrong_word(
     sim: str, tmp_path: Path, simulator: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
