@@ -98,9 +98,8 @@ def narrow_accumulators(
         mine = channels[tiles == tile]
         if mapping.flat is None:
             _saturate(mapping, act, mine, out, parts)
-            continue
-        for picture, one in zip(act, out, strict=True):
-            _saturate_flat(mapping, picture, mine, one.reshape(conv.out_channels, -1))
+        else:
+            _saturate_flat(mapping, act, mine, out)
     return out
 
 
@@ -143,7 +142,7 @@ def _pass(mapping: Mapping, rows: slice, codes: NDArray[np.int64], carrier: type
 def _saturate_flat(
     mapping: Mapping, act: NDArray[np.integer], channels: NDArray[np.intp], out: NDArray[np.int64]
 ) -> None:
-    """As `_saturate` for one picture, `out` (O, onij), where the reduction is one axis: packed or output stationary."""
+    """As `_saturate` where the reduction is one axis: packed or output stationary."""
     lo, hi = mapping.spec.psum_format.lo, mapping.spec.psum_format.hi
     made = mapping.ic_range(int(channels[0]) // mapping.spec.cols)
     oc_tile, col = np.divmod(channels, mapping.spec.cols)
@@ -154,19 +153,20 @@ def _saturate_flat(
     step = STEPS * mapping.simd if mapping.stationary else codes
     parts = [slice(at, at + step) for at in range(0, codes, step)]
     passes = [[_pass(mapping, part, tile[:, part], carrier) for part in parts] for tile in weights]
-    tiles = mapping.act_tiles(act)[made.start : made.stop]
-    block = max(1, MOST_OUTPUTS // channels.size)
-    for first in range(0, mapping.onijs, block):
-        total = np.zeros((min(block, mapping.onijs - first), channels.size), dtype=carrier)
-        for tile, some in zip(tiles[:, first : first + block], passes, strict=True):
-            here = tile.astype(carrier)
-            for one in some:
-                if mapping.stationary:
-                    total = _from_there(total, here[:, one.rows], one, lo, hi)
-                else:
-                    total += _saturated_pass(here[:, one.rows], one, lo, hi)
-                    np.clip(total, lo, hi, out=total)
-        out[channels, first : first + block] = total.T
+    flat, block = out.reshape(len(act), -1, mapping.onijs), max(1, MOST_OUTPUTS // channels.size)
+    for picture, left in zip(act, flat, strict=True):
+        tiles = mapping.act_tiles(picture)[made.start : made.stop]
+        for first in range(0, mapping.onijs, block):
+            total = np.zeros((min(block, mapping.onijs - first), channels.size), dtype=carrier)
+            for tile, some in zip(tiles[:, first : first + block], passes, strict=True):
+                here = tile.astype(carrier)
+                for one in some:
+                    if mapping.stationary:
+                        total = _from_there(total, here[:, one.rows], one, lo, hi)
+                    else:
+                        total += _saturated_pass(here[:, one.rows], one, lo, hi)
+                        np.clip(total, lo, hi, out=total)
+            left[channels, first : first + block] = total.T
 
 
 def _from_there(start: NDArray[Carrier], act: NDArray[Carrier], one: _Pass, lo: int, hi: int) -> NDArray[Carrier]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +83,17 @@ class Jury:
 
 
 def answered(
-    request: ExploreRequest, works: Mapping[str, Sequence[Work]], named: Sequence[Task], found: Mapping[str, Rows]
+    request: ExploreRequest,
+    jury_of: Callable[[str], Jury],
+    works: Mapping[str, Sequence[Work]],
+    named: Sequence[Task],
+    found: Mapping[str, Rows],
 ) -> dict[str, dict[str, Any]]:
     """`COLUMNS` of each design by its name; each None where it is not known (`designs.narrow.addings`).
 
-    Designs whose sums are added alike are tried once, and what is found is kept beside the points.
+    Designs whose sums are added alike are tried once, and what is found is kept beside the points; `jury_of` is the
+    `jury` of a model.
     """
-    jury_of = cache(lambda model: _jury(request, model))
     alike: dict[tuple[str, str], Mapping[str, Adding]] = {}
     keys: dict[str, tuple[str, str]] = {}
     for name, point in named:
@@ -105,7 +108,8 @@ def answered(
     return {name: known[keys[name]] if name in keys else dict.fromkeys(COLUMNS) for name, _ in named}
 
 
-def _jury(request: ExploreRequest, model: str) -> Jury:
+def jury(request: ExploreRequest, model: str) -> Jury:
+    """A model with the pictures that are asked for; `BadInput` if it names no class, or a picture is not there."""
     from systolith.network.execute import plan
 
     network, _ = find_network(model, "explore")
@@ -128,8 +132,8 @@ def _jury(request: ExploreRequest, model: str) -> Jury:
     return Jury(planned, pixels, labels, digest, answers(planned, pixels, {})[0])
 
 
-def _tried(folder: Path, jury: Jury, said: str, narrow: Mapping[str, Adding]) -> dict[str, Any]:
-    name = hashlib.sha256(f"{jury.digest} {said}".encode()).hexdigest()[:32]
+def _tried(folder: Path, who: Jury, said: str, narrow: Mapping[str, Adding]) -> dict[str, Any]:
+    name = hashlib.sha256(f"{who.digest} {said}".encode()).hexdigest()[:32]
     path = folder / FOLDER / f"{name}.json"
     try:
         known: dict[str, Any] = json.loads(path.read_text())
@@ -137,16 +141,16 @@ def _tried(folder: Path, jury: Jury, said: str, narrow: Mapping[str, Adding]) ->
             return known
     except (OSError, ValueError):
         pass
-    row = _outcome(jury, narrow)
+    row = _outcome(who, narrow)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(row))
     return row
 
 
-def _outcome(jury: Jury, narrow: Mapping[str, Adding]) -> dict[str, Any]:
-    classes, changed, total = answers(jury.plan, jury.pixels, narrow) if narrow else (jury.exact, 0, 1)
-    count = len(jury.pixels)
-    right, exact = (int((given == jury.labels).sum()) for given in (classes, jury.exact))
-    shares = right / count, exact / count, (count - right) / count, int((classes == jury.exact).sum()) / count
+def _outcome(who: Jury, narrow: Mapping[str, Adding]) -> dict[str, Any]:
+    classes, changed, total = answers(who.plan, who.pixels, narrow) if narrow else (who.exact, 0, 1)
+    count = len(who.pixels)
+    right, exact = (int((given == who.labels).sum()) for given in (classes, who.exact))
+    shares = right / count, exact / count, (count - right) / count, int((classes == who.exact).sum()) / count
     return dict(zip(COLUMNS, (count, *shares, changed / total), strict=True))

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from systolith.designs.work import Work
 from systolith.formats import BadInput
 from systolith.requests.shared import DEFAULT_MODEL, Array
 from systolith.requests.verbs import ExploreRequest
-from systolith.steps.answers import answered, is_shape
+from systolith.steps.answers import answered, is_shape, jury
 from systolith.steps.common import find_network
 from systolith.steps.layers import layers_of
 from systolith.topologies import Layer, find_topology, following
@@ -117,6 +118,7 @@ class Workshop:
         self.request, self.works, self.table, self.answering = request, works, table, answering
         self.known: dict[str, Rows] = {}
         self.computed = 0
+        self.jury_of = cache(partial(jury, request))  # a search asks in every round
 
     def __call__(self, space: Space, numbers: Sequence[int]) -> tuple[list[Task], dict[str, Rows]]:
         """The designs of these numbers by name, in their order, and the rows of each name that is known."""
@@ -148,7 +150,7 @@ class Workshop:
         """A row for each of these designs, which were worked out."""
         rows = [summed(point, self.known[name], number, self.table) for number, (name, point) in enumerate(named)]
         if self.answering:
-            given = answered(self.request, self.works, named, self.known)
+            given = answered(self.request, self.jury_of, self.works, named, self.known)
             return [row | given[name] for row, (name, _) in zip(rows, named, strict=True)]
         return rows
 
