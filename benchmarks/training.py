@@ -1,7 +1,9 @@
 """One training step of the squeezed VGG16: float, ours, and Brevitas, in one run.
 
     pip install brevitas==0.13.4
-    python -m benchmarks.training [--compile]
+    [CXX=false] python -m benchmarks.training [--compile]
+
+`CXX=false`: as where there is no C++ compiler, so that quantizers are PyTorch's operations and not fused.
 
 Brevitas: 4-bit weights and activations with its default quantizers, after its statistics phase, in the same network.
 All three run the same batch, channels-last, in bf16 autocast where `systolith train` uses it (else fp32), forward and
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from systolith.models import Vgg16, VggConfig
 from systolith.quant import QuantConv2d, QuantLinear, calibrate
+from systolith.quant.fused import kernels
 from systolith.training.memory import keep_memory
 from systolith.training.precision import has_bf16
 
@@ -103,7 +106,8 @@ def main() -> None:
             begin = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - begin)
-    how = f"{'compiled (Brevitas eager)' if compiled else 'eager'}, {'bf16' if has_bf16('cpu') else 'fp32'}"
+    eager = f"eager, quantizers {'' if kernels() else 'not '}fused"
+    how = f"{'compiled (Brevitas eager)' if compiled else eager}, {'bf16' if has_bf16('cpu') else 'fp32'}"
     print(f"{how}, batch {BATCH}, {torch.get_num_threads()} threads of {_processor()}")
     for name, seconds in times.items():
         print(f"{name:9s} {BATCH / statistics.median(seconds):7.1f} images/s")

@@ -332,3 +332,29 @@ def test_what_cannot_be_trained_is_said_before_the_first_step(tmp_path: Path) ->
     many = LabelledPictures(pictures(12), np.arange(12), tuple("abcdefghijkl"), "many")
     with pytest.raises(BadInput, match="many: 12 classes, the network of smoke has 10"):
         loop.train(SMALL, many, tmp_path / "run", holdout=4)
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "compiler", "compiled", "said"),
+    [
+        ("auto", "cpu", True, False, "eager"),
+        ("auto", "cpu", False, False, "eager (with g++ here quantizers would be fused, a sixth of the time)"),
+        ("auto", "cuda", True, True, "compiled (the first step takes a minute or two)"),
+        ("yes", "cpu", True, True, "compiled (the first step takes a minute or two)"),
+        ("yes", "cpu", False, False, "eager (torch.compile needs g++)"),
+        ("no", "cuda", True, False, "eager"),
+    ],
+)
+def test_which_steps_are_compiled(
+    choice: str, device: str, compiler: bool, compiled: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "kernels", lambda: object() if compiler else None)
+    monkeypatch.setattr(loop.shutil, "which", lambda name: "/usr/bin/g++" if compiler and name == "g++" else None)
+    asked = recipe("vgg16-w4a4-s8", [f"compile={choice}"])
+    assert loop._compiles(asked, loop.PAYS_FROM, torch.device(device)) == (compiled, said)
+
+
+def test_a_short_run_on_an_accelerator_is_not_compiled() -> None:
+    asked = recipe("vgg16-w4a4-s8", ["compile=auto"])
+    few = loop.PAYS_FROM - 1
+    assert loop._compiles(asked, few, torch.device("cuda")) == (False, f"eager ({few} steps do not pay for compiling)")

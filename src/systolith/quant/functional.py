@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from systolith.quant import fused
+
 ALPHA_MIN = 1e-3
 
 
@@ -170,16 +172,23 @@ def _inside(x: Tensor, low: float, clip: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def fake_quant_weight(weight: Tensor, alpha: Tensor, bits: int, per_channel: bool, normalize: bool = True) -> Tensor:
-    """What training multiplies with: codes times scale, differentiable; fp32 also under autocast."""
-    with torch.autocast(weight.device.type, enabled=False):
+    """What training multiplies with: codes times scale, differentiable; fp32, rounded to autocast's dtype under it."""
+    device, largest = weight.device.type, largest_weight_code(bits)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    with torch.autocast(device, enabled=False):
+        if fused.takes(weight, dtype, normalize):
+            return fused.FusedQuant.apply(weight, alpha, largest, -1.0, "even", dtype, normalize)
         clip = alpha.reshape(-1, *[1] * (weight.ndim - 1))
         normal = normalize_weight(weight, per_channel) if normalize else weight.float()
-        return _FakeQuant.apply(normal, clip, largest_weight_code(bits), -1.0)
+        return _FakeQuant.apply(normal, clip, largest, -1.0).to(dtype)
 
 
 def fake_quant_act(x: Tensor, alpha: Tensor, bits: int, signed: bool = False, rounding: str = "even") -> Tensor:
     """Codes times scale, differentiable, in the dtype of `x` (bf16 under autocast: training only)."""
-    return _FakeQuant.apply(x, alpha, largest_act_code(bits, signed), -1.0 if signed else 0.0, rounding)
+    largest, low = largest_act_code(bits, signed), -1.0 if signed else 0.0
+    if fused.takes(x, x.dtype):
+        return fused.FusedQuant.apply(x, alpha, largest, low, rounding, x.dtype, False)
+    return _FakeQuant.apply(x, alpha, largest, low, rounding)
 
 
 def best_clip(x: Tensor, largest: int, low: float, po2: bool = False) -> Tensor:

@@ -33,7 +33,8 @@ class Recipe:
         distill: weight of the teacher's share of the loss, 0..1; `temperature` softens both sides of it.
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the device has units for it; evaluation is always
             fp32, codes first.
-        compile: torch.compile for the step: "auto" (when the run is long enough to pay for it), "yes" or "no".
+        compile: torch.compile for the step: "auto" (on an accelerator, when the run is long enough to pay
+            for it), "yes" or "no".
         train_limit: use only so many training pictures, drawn by the seed (0: all).
         seed: of everything random.
     """
