@@ -54,13 +54,11 @@ def kernels() -> ctypes.CDLL | None:
     for kind in KINDS:
         getattr(found, f"forward_{kind}").argtypes = (*[pointer] * 4, *shape)
         getattr(found, f"backward_{kind}").argtypes = (*[pointer] * 6, *shape)
-    for function in ("moments", *(f"{way}_{kind}" for kind in KINDS for way in ("forward", "backward"))):
-        getattr(found, function).restype = None
     return found
 
 
 def takes(x: Tensor, dtype: torch.dtype, normalize: bool = False) -> bool:
-    """Whether there is a kernel from `x` to values of `dtype`, and what compiles it."""
+    """Whether there is a kernel from `x` to values of `dtype`, and it could be compiled."""
     return (
         not torch.compiler.is_compiling()
         and type(x) in (Tensor, nn.Parameter)  # neither traced nor faked
