@@ -154,6 +154,19 @@ def test_a_task_that_kills_every_worker_and_a_scheduler_that_goes(tmp_path: Path
             list(results)
 
 
+def test_a_scheduler_that_goes_within_a_message(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which of the two a killed one shows is chance: this is what a result that is on its way then raises.
+    from distributed import Future
+    from distributed.comm import CommClosedError
+
+    def cut(future: Future) -> None:
+        raise CommClosedError("in <TCP (closed)>: ConnectionResetError")
+
+    monkeypatch.setattr(Future, "result", cut)
+    with pytest.raises(BadInput, match="the scheduler went away"):
+        list(spread(scaled, [1], 1, here.address))
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "", "tcp://", "ftp://127.0.0.1:1"])
 def test_no_such_scheduler(address: str) -> None:
     with pytest.raises(BadInput, match="expected the address of a Dask scheduler that answers"):

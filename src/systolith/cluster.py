@@ -85,6 +85,7 @@ def _numbered(
 ) -> Generator[tuple[int, T, R | BadInput], None, None]:
     import dask
     from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     # A layer's weights and thresholds are large, and go to one worker: nothing to warn of.
     quiet = dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
@@ -112,7 +113,7 @@ def _numbered(
                 raise BadInput(
                     f"--scheduler {scheduler}: a task's workers died each time it was tried: {error}"
                 ) from None
-            except CancelledError:
+            except (CancelledError, CommClosedError):  # between two messages, or within one
                 raise BadInput(f"--scheduler {scheduler}: the scheduler went away") from None
             future.release()
             yield number, item, result
